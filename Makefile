@@ -1,0 +1,48 @@
+# make run     the daemon and 200 simulated routers, until Ctrl-C   (CONFIG=file, ROUTERS=n)
+# make test    everything that must hold; needs what `make tools` names
+# make fmt     formats; make lint: what CI refuses
+
+CONFIG ?= config.toml
+ROUTERS ?= 200
+CARGO_TARGET_DIR ?= target
+
+.PHONY: run test test-faults tools fmt lint
+
+run:
+	@command -v cargo >/dev/null || { echo "missing: cargo (Rust 1.95 or newer, https://rustup.rs)"; exit 1; }
+	cargo build --release -p berthd -p loadgen
+	@packaging/run.sh $(CARGO_TARGET_DIR)/release $(CONFIG) $(ROUTERS)
+
+# The daemon and loadgen are built first, because the black-box tests run the binaries.
+test: tools
+	cargo build --workspace
+	cargo test --workspace
+	$(MAKE) test-faults
+
+# Plants each fault in turn (a release, a stale check or an answer left out); the simulation must find every one.
+test-faults:
+	cargo test --features planted-faults --test simulation
+
+# Names all that is missing for the tests, not only the first.
+tools:
+	@missing=0; \
+	need() { command -v $$1 >/dev/null || { echo "missing: $$1 ($$2)"; missing=1; }; }; \
+	need cargo "Rust 1.95 or newer, https://rustup.rs"; \
+	need python3 "apt-get install python3"; \
+	need ip "apt-get install iproute2"; \
+	need tc "apt-get install iproute2"; \
+	if [ $$(id -u) -ne 0 ]; then \
+		echo "missing: root (the tests of silent deaths make network namespaces)"; missing=1; \
+	elif command -v ip >/dev/null; then \
+		{ ip netns add berth-tools-$$$$ && ip netns del berth-tools-$$$$; } 2>/dev/null || \
+			{ echo "missing: the right to make network namespaces (in a container: --privileged)"; missing=1; }; \
+	fi; \
+	exit $$missing
+
+fmt:
+	cargo fmt --all
+
+lint:
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets -- -D warnings
+	cargo clippy --all-targets --features planted-faults -- -D warnings

@@ -1,0 +1,279 @@
+//! Who watches what. A channel is a pair of router and topic, each a name or `*`; an event goes to four channels at most.
+
+use crate::census::Count;
+use crate::core::list::{Link, Linked, List};
+use crate::id::Token;
+use hashbrown::HashTable;
+use slab::Slab;
+use std::hash::{BuildHasher, RandomState};
+
+pub const BY_CHANNEL: usize = 0;
+pub const BY_CLIENT: usize = 1;
+pub type OfClient = List<BY_CLIENT>;
+
+#[derive(Debug)]
+pub struct Subscription {
+    pub client: Token,
+    /// What the client calls it: unique within its connection.
+    pub number: u64,
+    channel: u32,
+    /// How many events there had been when it began: later ones reach it live.
+    pub since: u64,
+    by_channel: Link,
+    by_client: Link,
+}
+
+impl Linked<BY_CHANNEL> for Subscription {
+    fn link(&mut self) -> &mut Link {
+        &mut self.by_channel
+    }
+    fn peek(&self) -> &Link {
+        &self.by_channel
+    }
+}
+
+impl Linked<BY_CLIENT> for Subscription {
+    fn link(&mut self) -> &mut Link {
+        &mut self.by_client
+    }
+    fn peek(&self) -> &Link {
+        &self.by_client
+    }
+}
+
+/// `None` is `*`.
+#[derive(Debug)]
+pub struct Channel {
+    pub router: Option<Box<str>>,
+    pub topic: Option<Box<str>>,
+    subscribers: List<BY_CHANNEL>,
+}
+
+impl Channel {
+    /// Whether an ordinary event (not presence) of `router` on `topic` belongs here.
+    pub fn takes(&self, router: &str, topic: &str) -> bool {
+        self.router.as_deref().is_none_or(|name| name == router)
+            && self.topic.as_deref().is_none_or(|name| name == topic)
+    }
+}
+
+#[derive(Default)]
+pub struct Hub {
+    subscriptions: Slab<Subscription>,
+    channels: Slab<Channel>,
+    index: HashTable<u32>,
+    hasher: RandomState,
+    count: Count,
+    /// All events so far: one count over all routers.
+    pub events: u64,
+}
+
+impl Hub {
+    /// Adds a subscription to the end of its client's list.
+    pub fn subscribe(
+        &mut self,
+        client: Token,
+        number: u64,
+        router: Option<&str>,
+        topic: Option<&str>,
+        of_client: &mut OfClient,
+    ) -> u32 {
+        let channel = self.find(router, topic).unwrap_or_else(|| self.open(router, topic));
+        let key = self.subscriptions.insert(Subscription {
+            client,
+            number,
+            channel,
+            since: self.events,
+            by_channel: Link::default(),
+            by_client: Link::default(),
+        }) as u32;
+        self.channels[channel as usize].subscribers.push_back(&mut self.subscriptions, key);
+        of_client.push_back(&mut self.subscriptions, key);
+        self.count.opened += 1;
+        key
+    }
+
+    pub fn unsubscribe(&mut self, key: u32, of_client: &mut OfClient) {
+        of_client.remove(&mut self.subscriptions, key);
+        let channel_key = self.subscriptions[key as usize].channel;
+        let channel = &mut self.channels[channel_key as usize];
+        channel.subscribers.remove(&mut self.subscriptions, key);
+        self.subscriptions.remove(key as usize);
+        self.count.unbound += 1;
+        if channel.subscribers.is_empty() {
+            self.close(channel_key);
+        }
+    }
+
+    fn open(&mut self, router: Option<&str>, topic: Option<&str>) -> u32 {
+        let channel = Channel {
+            router: router.map(Into::into),
+            topic: topic.map(Into::into),
+            subscribers: List::default(),
+        };
+        let key = self.channels.insert(channel) as u32;
+        let (hasher, channels) = (&self.hasher, &self.channels);
+        let rehash = |key: &u32| {
+            let channel = &channels[*key as usize];
+            hasher.hash_one((channel.router.as_deref(), channel.topic.as_deref()))
+        };
+        self.index.insert_unique(hasher.hash_one((router, topic)), key, rehash);
+        key
+    }
+
+    fn close(&mut self, key: u32) {
+        let channel = self.channels.remove(key as usize);
+        let hash = self.hasher.hash_one((channel.router.as_deref(), channel.topic.as_deref()));
+        if let Ok(entry) = self.index.find_entry(hash, |other| *other == key) {
+            entry.remove();
+        }
+        if self.channels.is_empty() {
+            (self.channels, self.subscriptions, self.index) = (Slab::new(), Slab::new(), HashTable::new());
+        }
+    }
+
+    fn find(&self, router: Option<&str>, topic: Option<&str>) -> Option<u32> {
+        if self.channels.is_empty() {
+            return None;
+        }
+        let hash = self.hasher.hash_one((router, topic));
+        let same = |key: &u32| {
+            let channel = &self.channels[*key as usize];
+            channel.router.as_deref() == router && channel.topic.as_deref() == topic
+        };
+        self.index.find(hash, same).copied()
+    }
+
+    /// Appends the clients that watch an event of `router` on `topic`; one that has several matching subscriptions
+    /// comes several times. A topic of the server's own is only for those who asked for it by name.
+    pub fn watchers(&self, router: &str, topic: &str, watchers: &mut Vec<Token>) {
+        for router in [Some(router), None] {
+            self.append(router, Some(topic), watchers);
+            if !topic.starts_with('$') {
+                self.append(router, None, watchers);
+            }
+        }
+    }
+
+    fn append(&self, router: Option<&str>, topic: Option<&str>, watchers: &mut Vec<Token>) {
+        if let Some(key) = self.find(router, topic) {
+            let subscribers = &self.channels[key as usize].subscribers;
+            watchers.extend(
+                subscribers.iter(&self.subscriptions).map(|key| self.subscriptions[key as usize].client),
+            );
+        }
+    }
+
+    /// The subscription that a client calls `number`.
+    pub fn numbered(&self, of_client: &OfClient, number: u64) -> Option<u32> {
+        of_client.iter(&self.subscriptions).find(|key| self.get(*key).number == number)
+    }
+
+    /// Whether an earlier subscription of the same client brings it the events of `router` on `topic` already.
+    pub fn is_covered(&self, of_client: &OfClient, before: u32, router: &str, topic: &str) -> bool {
+        let earlier = of_client.iter(&self.subscriptions).take_while(|key| *key != before);
+        earlier.into_iter().any(|key| self.channel(key).takes(router, topic))
+    }
+
+    /// The subscriptions of a client, in the order in which they were made.
+    pub fn keys(&self, of_client: &OfClient) -> impl Iterator<Item = u32> + '_ {
+        of_client.iter(&self.subscriptions)
+    }
+
+    pub fn get(&self, key: u32) -> &Subscription {
+        &self.subscriptions[key as usize]
+    }
+
+    pub fn channel(&self, key: u32) -> &Channel {
+        &self.channels[self.subscriptions[key as usize].channel as usize]
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = (u32, &Subscription)> {
+        self.subscriptions.iter().map(|(key, subscription)| (key as u32, subscription))
+    }
+
+    pub fn len(&self) -> usize {
+        self.subscriptions.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.subscriptions.is_empty()
+    }
+
+    pub fn count(&self) -> Count {
+        self.count
+    }
+
+    /// For the audit: every subscription is on one channel, and no channel is empty.
+    pub fn recount(&self) -> Result<(), String> {
+        let on_channels: usize = self.channels.iter().map(|(_, channel)| channel.subscribers.len()).sum();
+        let empty = self.channels.iter().any(|(_, channel)| channel.subscribers.is_empty());
+        if on_channels != self.len() || empty || self.index.len() != self.channels.len() {
+            return Err(format!("hub: {on_channels} of {} subscriptions on channels", self.len()));
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn client(slot: u32) -> Token {
+        Token { slot, generation: 1 }
+    }
+
+    fn watchers(hub: &Hub, router: &str, topic: &str) -> Vec<u32> {
+        let mut tokens = Vec::new();
+        hub.watchers(router, topic, &mut tokens);
+        let mut slots: Vec<u32> = tokens.iter().map(|token| token.slot).collect();
+        slots.sort();
+        slots
+    }
+
+    #[test]
+    fn names_and_stars() {
+        let (mut hub, mut lists) = (Hub::default(), [OfClient::default(); 5]);
+        let wanted = [
+            (Some("a"), Some("t")),
+            (Some("a"), None),
+            (None, Some("t")),
+            (None, None),
+            (None, Some(crate::id::PRESENCE)),
+        ];
+        for (slot, (router, topic)) in wanted.into_iter().enumerate() {
+            hub.subscribe(client(slot as u32), 1, router, topic, &mut lists[slot]);
+        }
+        assert_eq!(watchers(&hub, "a", "t"), [0, 1, 2, 3]);
+        assert_eq!(watchers(&hub, "b", "t"), [2, 3]);
+        assert_eq!(watchers(&hub, "a", "u"), [1, 3]);
+        assert_eq!(watchers(&hub, "a", crate::id::PRESENCE), [4]);
+        hub.recount().unwrap();
+    }
+
+    #[test]
+    fn a_channel_goes_with_its_last_subscription() {
+        let (mut hub, mut list) = (Hub::default(), OfClient::default());
+        for number in 0..100 {
+            hub.subscribe(client(1), number, Some("a"), Some(&format!("t{}", number / 2)), &mut list);
+        }
+        hub.recount().unwrap();
+        for number in 0..100 {
+            let key = hub.numbered(&list, number).unwrap();
+            hub.unsubscribe(key, &mut list);
+            hub.recount().unwrap();
+        }
+        assert!(hub.is_empty() && hub.channels.is_empty() && watchers(&hub, "a", "t1").is_empty());
+        assert_eq!(hub.count(), Count { opened: 100, unbound: 100 });
+    }
+
+    #[test]
+    fn a_later_subscription_knows_what_an_earlier_one_brings() {
+        let (mut hub, mut list) = (Hub::default(), OfClient::default());
+        let first = hub.subscribe(client(1), 1, Some("a"), None, &mut list);
+        let second = hub.subscribe(client(1), 2, None, Some("t"), &mut list);
+        assert!(hub.is_covered(&list, second, "a", "t"));
+        assert!(!hub.is_covered(&list, second, "b", "t"));
+        assert!(!hub.is_covered(&list, first, "a", "t"));
+    }
+}

@@ -1,0 +1,9 @@
+//! Domain state: sans-IO, time as an argument. Each table here is one class of the census.
+
+pub mod commands;
+pub mod frames;
+pub mod hub;
+pub mod list;
+pub mod outqueue;
+pub mod shadows;
+pub mod wheel;

@@ -1,0 +1,322 @@
+//! What waits to be written to one connection: two lanes, and on the router link turns between commands.
+//!
+//! A write is planned (which bytes, in which order), handed to the socket in one call, and committed for as many bytes as
+//! the socket took. Only a frame of which some bytes are written is *begun*; everything behind it can still be overtaken
+//! by the system lane, so a PING waits behind at most one user fragment (SPEC section 1, Lanes).
+
+use crate::core::commands::{Commands, Turns};
+use crate::core::frames::{Fifo, Frames, Payload};
+use crate::limits::WRITE_CHUNK_BYTES;
+use std::io::IoSlice;
+
+/// The most frames in one write; each is at most two slices.
+const MAX_ITEMS: usize = 32;
+
+#[derive(Debug, Default)]
+pub struct OutQueue {
+    system: Fifo,
+    /// Answers and notifications in order; on the router link the one-way commands.
+    user: Fifo,
+    /// Awaited commands that still have something to send, the next one first.
+    turns: Turns,
+    /// Fragments of awaited commands since the last one-way fragment: the one-way queue takes its turn as one of them.
+    since_one_way: u32,
+    /// A frame that the socket took a part of, and how many bytes.
+    begun: Option<(u32, usize)>,
+    /// All bytes that wait here.
+    queued: usize,
+    /// Of these, retained values being replayed.
+    replay: usize,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Item {
+    Begun { key: u32, written: usize },
+    System { key: u32 },
+    User { key: u32 },
+    Turn { command: u32, ahead: usize, header: [u8; 12] },
+}
+
+/// One write: reused from one to the next, so that planning allocates nothing.
+#[derive(Debug, Default)]
+pub struct Plan {
+    items: Vec<Item>,
+    bytes: usize,
+}
+
+impl Plan {
+    pub fn is_empty(&self) -> bool {
+        self.items.is_empty()
+    }
+
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    fn is_full(&self) -> bool {
+        self.items.len() == MAX_ITEMS || self.bytes >= WRITE_CHUNK_BYTES
+    }
+
+    fn push(&mut self, item: Item, bytes: usize) {
+        self.items.push(item);
+        self.bytes += bytes;
+    }
+
+    /// Hands the planned slices to `write`.
+    pub fn with_slices<R>(
+        &self,
+        frames: &Frames,
+        commands: &Commands,
+        write: impl FnOnce(&[IoSlice<'_>]) -> R,
+    ) -> R {
+        let mut slices = [IoSlice::new(&[]); 2 * MAX_ITEMS];
+        let mut count = 0;
+        let mut add = |slice| {
+            slices[count] = IoSlice::new(slice);
+            count += 1;
+        };
+        for item in &self.items {
+            let [first, second] = match item {
+                Item::Begun { key, written } => {
+                    let [first, second] = frames.payload(*key).slices();
+                    if *written < first.len() {
+                        [&first[*written..], second]
+                    } else {
+                        [&second[*written - first.len()..], &[]]
+                    }
+                }
+                Item::System { key } | Item::User { key } => frames.payload(*key).slices(),
+                Item::Turn { command, ahead, header } => {
+                    let command = commands.get(*command);
+                    let (_, bytes) =
+                        command.message.fragment(command.id, *ahead).expect("the plan is of this turn");
+                    [header, bytes]
+                }
+            };
+            add(first);
+            if !second.is_empty() {
+                add(second);
+            }
+        }
+        write(&slices[..count])
+    }
+}
+
+impl OutQueue {
+    pub fn queued_bytes(&self) -> usize {
+        self.queued
+    }
+
+    /// What counts against the limits of a client: replayed values never do.
+    pub fn counted_bytes(&self) -> usize {
+        self.queued - self.replay
+    }
+
+    pub fn replay_bytes(&self) -> usize {
+        self.replay
+    }
+
+    pub fn system_bytes(&self) -> usize {
+        self.system.bytes()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.queued == 0
+    }
+
+    pub fn push_system(&mut self, frames: &mut Frames, payload: Payload) {
+        self.add_bytes(frames, payload.len());
+        self.system.push(frames, payload, false);
+    }
+
+    pub fn push_user(&mut self, frames: &mut Frames, payload: Payload) {
+        self.add_bytes(frames, payload.len());
+        self.user.push(frames, payload, false);
+    }
+
+    pub fn push_replay(&mut self, frames: &mut Frames, payload: Payload) {
+        self.add_bytes(frames, payload.len());
+        self.replay += payload.len();
+        self.user.push(frames, payload, true);
+    }
+
+    /// Lets an awaited command take turns.
+    pub fn push_command(&mut self, frames: &mut Frames, commands: &mut Commands, command: u32) {
+        self.add_bytes(frames, commands.get(command).message.unsent_bytes());
+        self.turns.push_back(commands.entries_mut(), command);
+    }
+
+    /// Takes out what was not begun of a command that is answered, late or given up. Its begun fragment goes on.
+    pub fn withdraw(&mut self, frames: &mut Frames, commands: &mut Commands, command: u32) {
+        let unsent = commands.get(command).message.unsent_bytes();
+        if unsent > 0 {
+            self.turns.remove(commands.entries_mut(), command);
+            self.take_bytes(frames, unsent);
+        }
+    }
+
+    /// Drops everything that was not begun, to make way for last words. No command may have a turn left.
+    pub fn clear(&mut self, frames: &mut Frames) {
+        debug_assert!(self.turns.is_empty());
+        let mut cleared = self.system.clear(frames) + self.user.clear(frames);
+        if let Some((key, written)) = self.begun
+            && written == 0
+        {
+            cleared += frames.remove(key).0.len();
+            self.begun = None;
+        }
+        self.take_bytes(frames, cleared);
+        self.replay = match self.begun {
+            Some((key, _)) if frames.is_replay(key) => frames.payload(key).len(),
+            _ => 0,
+        };
+    }
+
+    /// Gives back everything, at the end.
+    pub fn release(&mut self, frames: &mut Frames) {
+        self.clear(frames);
+        if let Some((key, written)) = self.begun.take() {
+            let rest = frames.remove(key).0.len() - written;
+            self.take_bytes(frames, rest);
+        }
+        self.replay = 0;
+        debug_assert_eq!(self.queued, 0);
+    }
+
+    /// Plans the next write: what was begun, then the system lane, then users in turn.
+    pub fn plan(&self, frames: &Frames, commands: &Commands, plan: &mut Plan) {
+        plan.items.clear();
+        plan.bytes = 0;
+        if let Some((key, written)) = self.begun {
+            plan.push(Item::Begun { key, written }, frames.payload(key).len() - written);
+        }
+        for key in self.system.iter(frames) {
+            if plan.is_full() {
+                return;
+            }
+            plan.push(Item::System { key }, frames.payload(key).len());
+        }
+        if self.turns.is_empty() {
+            for key in self.user.iter(frames) {
+                if plan.is_full() {
+                    return;
+                }
+                plan.push(Item::User { key }, frames.payload(key).len());
+            }
+        } else {
+            self.plan_turns(frames, commands, plan);
+        }
+    }
+
+    /// One fragment of each awaited command, and one of the one-way queue, round after round.
+    fn plan_turns(&self, frames: &Frames, commands: &Commands, plan: &mut Plan) {
+        let mut one_way = self.user.iter(frames).peekable();
+        let mut since_one_way = self.since_one_way;
+        for ahead in 0.. {
+            let mut any = false;
+            for command in self.turns.iter(commands.entries()) {
+                if plan.is_full() {
+                    return;
+                }
+                if since_one_way as usize >= self.turns.len()
+                    && let Some(key) = one_way.next()
+                {
+                    since_one_way = 0;
+                    plan.push(Item::User { key }, frames.payload(key).len());
+                    if plan.is_full() {
+                        return;
+                    }
+                }
+                let entry = commands.get(command);
+                if let Some((header, bytes)) = entry.message.fragment(entry.id, ahead) {
+                    plan.push(Item::Turn { command, ahead, header }, header.len() + bytes.len());
+                    since_one_way = since_one_way.saturating_add(1);
+                    any = true;
+                }
+            }
+            if !any {
+                break;
+            }
+        }
+        for key in one_way {
+            if plan.is_full() {
+                return;
+            }
+            plan.push(Item::User { key }, frames.payload(key).len());
+        }
+    }
+
+    /// Takes `written` bytes of the plan off the queue.
+    pub fn commit(&mut self, frames: &mut Frames, commands: &mut Commands, plan: &Plan, written: usize) {
+        let mut left = written;
+        for item in &plan.items {
+            if left == 0 {
+                break;
+            }
+            let (key, before) = match *item {
+                Item::Begun { key, written } => (key, written),
+                Item::System { .. } => (self.system.take_first(frames).expect("planned"), 0),
+                Item::User { .. } => {
+                    self.since_one_way = 0;
+                    (self.user.take_first(frames).expect("planned"), 0)
+                }
+                Item::Turn { command, header, .. } => {
+                    let fragment = self.begin_turn(commands, command);
+                    if left >= header.len() + fragment.len() {
+                        left -= header.len() + fragment.len();
+                        continue;
+                    }
+                    (frames.insert(Payload::Fragment { header, body: fragment }, false), 0)
+                }
+            };
+            let rest = frames.payload(key).len() - before;
+            if left < rest {
+                self.begun = Some((key, before + left));
+                left = 0;
+            } else {
+                self.begun = None;
+                left -= rest;
+                let (payload, replay) = frames.remove(key);
+                if replay {
+                    self.replay -= payload.len();
+                }
+            }
+        }
+        self.take_bytes(frames, written);
+    }
+
+    fn begin_turn(&mut self, commands: &mut Commands, command: u32) -> bytes::Bytes {
+        let entry = commands.get_mut(command);
+        let (_, fragment) = entry.message.begin_fragment(entry.id).expect("planned");
+        let finished = entry.message.is_finished();
+        self.since_one_way = self.since_one_way.saturating_add(1);
+        self.turns.remove(commands.entries_mut(), command);
+        if !finished {
+            self.turns.push_back(commands.entries_mut(), command);
+        }
+        fragment
+    }
+
+    fn add_bytes(&mut self, frames: &mut Frames, bytes: usize) {
+        self.queued += bytes;
+        frames.queued_bytes += bytes;
+    }
+
+    fn take_bytes(&mut self, frames: &mut Frames, bytes: usize) {
+        self.queued -= bytes;
+        frames.queued_bytes -= bytes;
+    }
+
+    /// For the audit: frames in the pool that are this queue's, and the bytes that all of it sums up to.
+    pub fn recount(&self, frames: &Frames, commands: &Commands) -> (usize, usize) {
+        let begun = self.begun.map_or(0, |(key, written)| frames.payload(key).len() - written);
+        let turns: usize =
+            self.turns.iter(commands.entries()).map(|key| commands.get(key).message.unsent_bytes()).sum();
+        let count = self.system.len() + self.user.len() + usize::from(self.begun.is_some());
+        (count, begun + turns + self.system.bytes() + self.user.bytes())
+    }
+}
+
+#[cfg(test)]
+#[path = "outqueue_tests.rs"]
+mod tests;

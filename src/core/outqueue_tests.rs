@@ -1,0 +1,191 @@
+use super::*;
+use crate::clock::Time;
+use crate::core::commands::{Caller, Message, NewCommand, OfCaller, OfRouter, Request};
+use crate::core::wheel::{Due, Wheel};
+use crate::id::Token;
+use crate::proto::router::{Kind, decode_any};
+use bytes::Bytes;
+
+/// A queue with its tables, and the wire that it writes to.
+#[derive(Default)]
+struct Bench {
+    queue: OutQueue,
+    frames: Frames,
+    commands: Commands,
+    wheel: Wheel,
+    of_router: OfRouter,
+    of_caller: OfCaller,
+    plan: Plan,
+    wire: Vec<u8>,
+    next_id: u32,
+}
+
+const ROUTER: Token = Token { slot: 0, generation: 1 };
+
+impl Bench {
+    fn command(&mut self, payload: usize) -> u32 {
+        let mut bytes = b"cmd".to_vec();
+        bytes.resize(3 + payload, b'x');
+        self.next_id += 1;
+        let token = self.commands.next_token();
+        let timer = self.wheel.set(Time(0), Due::Command(token));
+        let new = NewCommand {
+            router: ROUTER,
+            caller: Caller { connection: ROUTER, request: Request::Http },
+            id: self.next_id,
+            message: Message::new(Bytes::from(bytes), 3, false),
+            deadline: Time(0),
+        };
+        self.commands.insert(token, new, timer, &mut self.of_router, &mut self.of_caller);
+        self.queue.push_command(&mut self.frames, &mut self.commands, token.slot);
+        token.slot
+    }
+
+    fn one_way(&mut self, id: u32) {
+        let header = crate::proto::router::header(Kind::Command, 0, id, 1, 2);
+        let payload = Payload::Fragment { header, body: Bytes::from_static(b"nop") };
+        self.queue.push_user(&mut self.frames, payload);
+    }
+
+    fn ping(&mut self) {
+        self.queue.push_system(
+            &mut self.frames,
+            Payload::copy(&crate::proto::router::header(Kind::Ping, 0, 0, 0, 0)),
+        );
+    }
+
+    /// The socket takes at most `room` bytes.
+    fn write(&mut self, room: usize) -> usize {
+        self.queue.plan(&self.frames, &self.commands, &mut self.plan);
+        let wire = &mut self.wire;
+        let written = self.plan.with_slices(&self.frames, &self.commands, |slices| {
+            let before = wire.len();
+            for slice in slices {
+                let left = room - (wire.len() - before);
+                wire.extend_from_slice(&slice[..slice.len().min(left)]);
+            }
+            wire.len() - before
+        });
+        self.queue.commit(&mut self.frames, &mut self.commands, &self.plan, written);
+        let (count, bytes) = self.queue.recount(&self.frames, &self.commands);
+        assert_eq!((bytes, count), (self.queue.queued_bytes(), self.frames.len()));
+        assert_eq!(self.frames.queued_bytes, bytes);
+        written
+    }
+
+    fn drain(&mut self) -> Vec<(u8, u32, bool)> {
+        while self.write(usize::MAX / 2) > 0 {}
+        assert!(self.queue.is_empty() && self.frames.is_empty());
+        self.seen()
+    }
+
+    /// Kind, id and MORE of every frame on the wire.
+    fn seen(&self) -> Vec<(u8, u32, bool)> {
+        let mut input = &self.wire[..];
+        let mut seen = Vec::new();
+        while let Some((kind, flags, id, _, _)) = decode_any(&mut input) {
+            seen.push((kind, id, flags & 1 != 0));
+        }
+        assert!(input.is_empty(), "whole frames only");
+        seen
+    }
+}
+
+const COMMAND: u8 = 0x10;
+const PING: u8 = 0x03;
+
+#[test]
+fn awaited_commands_take_turns_and_the_one_way_queue_is_one_of_them() {
+    let mut bench = Bench::default();
+    for _ in 0..2 {
+        bench.command(40_000);
+    }
+    for id in 100..104 {
+        bench.one_way(id);
+    }
+    let order: Vec<u32> = bench.drain().iter().map(|(_, id, _)| *id).collect();
+    assert_eq!(order, [1, 2, 100, 1, 2, 101, 1, 2, 102, 103]);
+}
+
+#[test]
+fn turns_go_on_where_the_last_write_ended() {
+    let mut bench = Bench::default();
+    for _ in 0..3 {
+        bench.command(33_000);
+    }
+    // One fragment a write, cut in its middle: the begun one is finished first, then it is the next one's turn.
+    while bench.write(10_000) > 0 {}
+    let order: Vec<u32> = bench.seen().iter().map(|(_, id, _)| *id).collect();
+    assert_eq!(order, [1, 2, 3, 1, 2, 3, 1, 2, 3]);
+}
+
+#[test]
+fn a_system_frame_waits_behind_the_begun_fragment_only() {
+    let mut bench = Bench::default();
+    bench.command(100_000);
+    bench.command(100_000);
+    bench.write(20_000); // the first fragment, and a part of the second
+    bench.ping();
+    let seen = bench.drain();
+    assert_eq!(&seen[..3], [(COMMAND, 1, true), (COMMAND, 2, true), (PING, 0, false)]);
+}
+
+#[test]
+fn a_withdrawn_command_leaves_only_what_was_begun() {
+    let mut bench = Bench::default();
+    let (first, second) = (bench.command(50_000), bench.command(50_000));
+    bench.write(5_000);
+    for command in [first, second] {
+        bench.queue.withdraw(&mut bench.frames, &mut bench.commands, command);
+        bench.commands.leave_caller(command, &mut bench.of_caller);
+        bench.commands.remove(command, &mut bench.of_router);
+    }
+    assert_eq!(bench.drain(), [(COMMAND, 1, true)]);
+}
+
+#[test]
+fn last_words_go_behind_what_was_begun() {
+    let mut bench = Bench::default();
+    bench.one_way(1);
+    bench.one_way(2);
+    bench.write(5);
+    bench.queue.clear(&mut bench.frames);
+    bench.ping();
+    assert_eq!(bench.drain(), [(COMMAND, 1, false), (PING, 0, false)]);
+}
+
+#[test]
+fn release_gives_back_what_was_begun_too() {
+    let mut bench = Bench::default();
+    bench.one_way(1);
+    bench.queue.push_replay(&mut bench.frames, Payload::copy(b"retained"));
+    bench.write(5);
+    bench.queue.release(&mut bench.frames);
+    assert!(bench.frames.is_empty() && bench.queue.is_empty() && bench.frames.queued_bytes == 0);
+}
+
+proptest::proptest! {
+    /// Whatever the socket takes, whole frames come out, each message complete and in its order.
+    #[test]
+    fn any_cut_of_the_writes_gives_whole_frames(
+        sizes in proptest::collection::vec(0usize..60_000, 1..8),
+        cuts in proptest::collection::vec(1usize..50_000, 1..40),
+    ) {
+        let mut bench = Bench::default();
+        for size in &sizes {
+            bench.command(*size);
+            bench.one_way(1000);
+        }
+        for cut in cuts {
+            bench.write(cut);
+            bench.ping();
+        }
+        let seen = bench.drain();
+        for id in 1..=sizes.len() as u32 {
+            let parts: Vec<bool> = seen.iter().filter(|(kind, of, _)| *kind == COMMAND && *of == id).map(|(.., more)| *more).collect();
+            assert_eq!(parts.len(), sizes[id as usize - 1].div_ceil(16_384).max(1));
+            assert!(parts.iter().rev().skip(1).all(|more| *more) && !parts[parts.len() - 1]);
+        }
+        assert_eq!(seen.iter().filter(|(_, id, _)| *id == 1000).count(), sizes.len());
+    }
+}

@@ -1,0 +1,347 @@
+//! Shadows: what is remembered of a router, bound or not. Its event counter, its retained values, and where it is bound.
+//!
+//! The shadow is the registry entry: `bound` names the connection that the router's session lives on. Whoever unbinds
+//! clears it only if it still names *him*, because a reconnect overtakes a clean-up.
+
+use crate::census::Count;
+use crate::clock::Time;
+use crate::core::list::{Link, Linked, List};
+use crate::id::{Mint, Token};
+use crate::limits::ShadowSettings;
+use slab::Slab;
+use std::collections::BTreeMap;
+use std::ops::Bound;
+use std::rc::Rc;
+use std::time::Duration;
+
+/// What a shadow is charged with besides its id and its values, in bytes: itself, its index entry, its list links.
+const SHADOW_BYTES: usize = 192;
+/// The same for a retained value.
+const VALUE_BYTES: usize = 64;
+
+#[derive(Debug)]
+pub struct Retained {
+    pub topic: Box<str>,
+    pub body: Box<[u8]>,
+    /// The JSON flag was set and the body is JSON.
+    pub json: bool,
+    pub seq: u64,
+    /// The number (over all events) of the topic's last event, whether retained or not: who subscribed before it has seen it.
+    pub last_event: u64,
+}
+
+impl Retained {
+    fn bytes(&self) -> usize {
+        self.topic.len() + self.body.len()
+    }
+}
+
+#[derive(Debug)]
+pub struct Shadow {
+    pub id: Rc<str>,
+    /// Random, new whenever the shadow is: a `seq` means something only within its epoch.
+    pub epoch: u64,
+    pub seq: u64,
+    pub bound: Option<Token>,
+    gone_at: Time,
+    /// By topic.
+    values: Vec<Retained>,
+    /// Topics and bodies of the values.
+    value_bytes: usize,
+    offline: Link,
+}
+
+impl Shadow {
+    fn charge(&self) -> usize {
+        SHADOW_BYTES + self.id.len() + self.value_bytes + self.values.len() * VALUE_BYTES
+    }
+
+    /// The first value behind `topic` in topic order.
+    pub fn value_after(&self, topic: Option<&str>) -> Option<&Retained> {
+        let index = topic.map_or(0, |topic| self.values.partition_point(|value| &*value.topic <= topic));
+        self.values.get(index)
+    }
+
+    pub fn value(&self, topic: &str) -> Option<&Retained> {
+        self.find(topic).ok().map(|index| &self.values[index])
+    }
+
+    pub fn values(&self) -> usize {
+        self.values.len()
+    }
+
+    fn find(&self, topic: &str) -> Result<usize, usize> {
+        self.values.binary_search_by(|value| (*value.topic).cmp(topic))
+    }
+
+    fn remove(&mut self, topic: &str) {
+        if let Ok(index) = self.find(topic) {
+            self.value_bytes -= self.values.remove(index).bytes();
+            if self.values.is_empty() {
+                self.values = Vec::new();
+            }
+        }
+    }
+}
+
+impl Linked<0> for Shadow {
+    fn link(&mut self) -> &mut Link {
+        &mut self.offline
+    }
+    fn peek(&self) -> &Link {
+        &self.offline
+    }
+}
+
+/// An event to be remembered.
+pub struct Event<'a> {
+    pub topic: &'a str,
+    pub body: &'a [u8],
+    /// JSON flag and valid JSON.
+    pub json: bool,
+    pub retain: bool,
+    /// Its number over all events.
+    pub number: u64,
+}
+
+#[derive(Default)]
+pub struct Shadows {
+    shadows: Slab<Shadow>,
+    by_id: BTreeMap<Rc<str>, u32>,
+    /// Not bound, the longest gone first.
+    offline: List<0>,
+    bytes: usize,
+    count: Count,
+    pub evicted: u64,
+    pub unkept: u64,
+}
+
+impl Shadows {
+    pub fn find(&self, id: &str) -> Option<u32> {
+        self.by_id.get(id).copied()
+    }
+
+    pub fn get(&self, key: u32) -> &Shadow {
+        &self.shadows[key as usize]
+    }
+
+    /// The connection that `id` is bound on.
+    pub fn bound(&self, id: &str) -> Option<Token> {
+        self.get(self.find(id)?).bound
+    }
+
+    /// The first router behind `after` in id order, and its shadow.
+    pub fn next_after(&self, after: Option<&str>) -> Option<u32> {
+        let from = after.map_or(Bound::Unbounded, Bound::Excluded);
+        self.by_id.range::<str, _>((from, Bound::Unbounded)).next().map(|(_, key)| *key)
+    }
+
+    /// Routers with `prefix`, behind `after`, in id order.
+    pub fn page<'s>(&'s self, prefix: &'s str, after: Option<&str>) -> impl Iterator<Item = &'s Shadow> + 's {
+        let from = match after {
+            Some(after) if after >= prefix => Bound::Excluded(after),
+            _ => Bound::Included(prefix),
+        };
+        let range = self.by_id.range::<str, _>((from, Bound::Unbounded));
+        range.take_while(move |(id, _)| id.starts_with(prefix)).map(|(_, key)| self.get(*key))
+    }
+
+    /// Binds `id` to `token`; the connection that it was bound on before, if any, is returned.
+    pub fn bind(
+        &mut self,
+        id: &str,
+        token: Token,
+        mint: &mut Mint,
+        limits: &ShadowSettings,
+    ) -> (u32, Option<Token>) {
+        let key = self.find(id).unwrap_or_else(|| self.create(id, mint));
+        let shadow = &mut self.shadows[key as usize];
+        let old = shadow.bound.replace(token);
+        if old.is_none() {
+            self.offline.remove(&mut self.shadows, key);
+        }
+        self.make_room(0, limits, None);
+        (key, old)
+    }
+
+    /// A new shadow begins in the offline list, as if it had just gone.
+    fn create(&mut self, id: &str, mint: &mut Mint) -> u32 {
+        let id: Rc<str> = id.into();
+        let shadow = Shadow {
+            id: id.clone(),
+            epoch: mint.random(),
+            seq: 0,
+            bound: None,
+            gone_at: Time::ZERO,
+            values: Vec::new(),
+            value_bytes: 0,
+            offline: Link::default(),
+        };
+        self.bytes += shadow.charge();
+        let key = self.shadows.insert(shadow) as u32;
+        self.by_id.insert(id, key);
+        self.offline.push_back(&mut self.shadows, key);
+        self.count.opened += 1;
+        key
+    }
+
+    /// The session on `token` ended. False if the router is bound elsewhere by now.
+    pub fn unbind(&mut self, key: u32, token: Token, now: Time, limits: &ShadowSettings) -> bool {
+        let shadow = &mut self.shadows[key as usize];
+        if shadow.bound != Some(token) {
+            return false;
+        }
+        shadow.bound = None;
+        shadow.gone_at = now;
+        self.offline.push_back(&mut self.shadows, key);
+        if limits.keep == Duration::ZERO {
+            self.remove(key);
+        } else {
+            self.make_room(0, limits, None);
+        }
+        true
+    }
+
+    /// Counts an event, and keeps or clears the topic's value. Returns the event's `seq`.
+    pub fn publish(&mut self, key: u32, event: &Event<'_>, limits: &ShadowSettings) -> u64 {
+        let shadow = &mut self.shadows[key as usize];
+        shadow.seq += 1;
+        let seq = shadow.seq;
+        if event.retain {
+            self.retain(key, seq, event, limits);
+        } else if let Ok(index) = shadow.find(event.topic) {
+            shadow.values[index].last_event = event.number;
+        }
+        seq
+    }
+
+    fn retain(&mut self, key: u32, seq: u64, event: &Event<'_>, limits: &ShadowSettings) {
+        self.change(key, |shadow| shadow.remove(event.topic));
+        if event.body.is_empty() {
+            return;
+        }
+        let bytes = event.topic.len() + event.body.len();
+        let shadow = &self.shadows[key as usize];
+        let fits = shadow.values.len() < limits.max_topics && shadow.value_bytes + bytes <= limits.max_bytes;
+        if !fits || !self.make_room(bytes + VALUE_BYTES, limits, Some(key)) {
+            self.unkept += 1;
+            return;
+        }
+        let value = Retained {
+            topic: event.topic.into(),
+            body: event.body.into(),
+            json: event.json,
+            seq,
+            last_event: event.number,
+        };
+        self.change(key, |shadow| {
+            let index = shadow.find(&value.topic).unwrap_err();
+            shadow.value_bytes += bytes;
+            shadow.values.reserve_exact(1);
+            shadow.values.insert(index, value);
+        });
+    }
+
+    fn change(&mut self, key: u32, change: impl FnOnce(&mut Shadow)) {
+        let shadow = &mut self.shadows[key as usize];
+        self.bytes -= shadow.charge();
+        change(shadow);
+        self.bytes += shadow.charge();
+    }
+
+    /// Drops the longest gone until `more` bytes fit and no more than `max_offline` are left. `spare` is not dropped.
+    fn make_room(&mut self, more: usize, limits: &ShadowSettings, spare: Option<u32>) -> bool {
+        while self.offline.len() > limits.max_offline || self.bytes + more > limits.max_total_bytes {
+            let longest_gone = self.offline.iter(&self.shadows).find(|key| Some(*key) != spare);
+            let Some(key) = longest_gone else {
+                return self.bytes + more <= limits.max_total_bytes;
+            };
+            self.remove(key);
+            self.evicted += 1;
+        }
+        true
+    }
+
+    /// Forgets what is remembered of `id`: a bound router begins anew, with a new epoch.
+    pub fn forget(&mut self, id: &str, mint: &mut Mint) {
+        let Some(key) = self.find(id) else { return };
+        if self.get(key).bound.is_none() {
+            return self.remove(key);
+        }
+        self.change(key, |shadow| {
+            (shadow.epoch, shadow.seq) = (mint.random(), 0);
+            (shadow.values, shadow.value_bytes) = (Vec::new(), 0);
+        });
+    }
+
+    /// Drops the shadows that have been offline for `keep`.
+    pub fn expire(&mut self, now: Time, keep: Duration) {
+        while self.next_expiry(keep).is_some_and(|at| at <= now) {
+            let key = self.offline.front().expect("there is one that expires");
+            self.remove(key);
+        }
+    }
+
+    pub fn next_expiry(&self, keep: Duration) -> Option<Time> {
+        self.offline.front().map(|key| self.shadows[key as usize].gone_at + keep)
+    }
+
+    fn remove(&mut self, key: u32) {
+        self.offline.remove(&mut self.shadows, key);
+        let shadow = self.shadows.remove(key as usize);
+        self.by_id.remove(&shadow.id);
+        self.bytes -= shadow.charge();
+        self.count.unbound += 1;
+        if self.shadows.is_empty() {
+            self.shadows = Slab::new();
+        }
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = (u32, &Shadow)> {
+        self.shadows.iter().map(|(key, shadow)| (key as u32, shadow))
+    }
+
+    pub fn offline(&self) -> usize {
+        self.offline.len()
+    }
+
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    pub fn len(&self) -> usize {
+        self.shadows.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.shadows.is_empty()
+    }
+
+    pub fn count(&self) -> Count {
+        self.count
+    }
+
+    /// For the audit: the index, the offline list and the bytes, counted again.
+    pub fn recount(&self) -> Result<(), String> {
+        for (key, shadow) in self.iter() {
+            if self.find(&shadow.id) != Some(key) {
+                return Err(format!("shadow {} is not in the index", shadow.id));
+            }
+        }
+        let offline = self.iter().filter(|(_, shadow)| shadow.bound.is_none()).count();
+        let bytes: usize = self.iter().map(|(_, shadow)| shadow.charge()).sum();
+        if self.by_id.len() != self.len() || offline != self.offline.len() || bytes != self.bytes {
+            return Err(format!(
+                "shadows: {} of {} offline, {bytes} of {} bytes",
+                offline,
+                self.offline.len(),
+                self.bytes
+            ));
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+#[path = "shadows_tests.rs"]
+mod tests;

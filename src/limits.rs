@@ -1,0 +1,231 @@
+//! Every limit of the daemon, in one place: what the contract fixes as constants, and what the operator may set.
+//!
+//! The sums, at the defaults: a router may hold 2 MiB of queue and 1 MiB of half-received messages, an HTTP caller 4 MiB
+//! of answers and 1 MiB of body, a WebSocket client 4 MiB of queue and one message of 64 KiB. The sum of all of it is
+//! bounded by `memory.max_buffered_bytes` (256 MiB), whatever the number of connections.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+// --- Router link, section 1: constants of the protocol -------------------------------------------------------------
+
+/// The longest body of one frame, in bytes.
+pub const MAX_FRAGMENT_BYTES: usize = 16_384;
+/// The longest message, and the most that one connection may hold in half-received messages, in bytes.
+pub const MAX_MESSAGE_BYTES: usize = 1_048_576;
+/// The longest name that any frame may announce (a topic), in bytes.
+pub const MAX_NAME_BYTES: usize = 128;
+/// Router ids and command names, in bytes.
+pub const MAX_ID_BYTES: usize = 64;
+/// The body of a PING or PONG, in bytes.
+pub const MAX_PING_BYTES: usize = 64;
+/// The reason of a BYE, in bytes.
+pub const MAX_BYE_BYTES: usize = 256;
+/// The only protocol version there is.
+pub const PROTOCOL_VERSION: u32 = 1;
+/// A system lane that holds more than this after a write ends the session as `slow_consumer`.
+pub const MAX_SYSTEM_LANE_BYTES: usize = 65_536;
+
+// --- Other constants -----------------------------------------------------------------------------------------------
+
+/// What a connection in its last words may still send before it is closed, in bytes.
+pub const MAX_LAST_WORDS_BYTES: u64 = 1_048_576;
+/// Retained values are queued at most this far ahead of what the client has taken, in bytes.
+pub const MAX_REPLAY_AHEAD_BYTES: usize = 262_144;
+/// The most requests in one JSON-RPC batch.
+pub const MAX_BATCH: usize = 16;
+/// The range of `timeout_ms`, and what it is when it is not given.
+pub const TIMEOUT_MS: std::ops::RangeInclusive<u64> = 1..=600_000;
+pub const DEFAULT_TIMEOUT_MS: u64 = 1000;
+/// The range of `limit` of a list, and what it is when it is not given.
+pub const PAGE: std::ops::RangeInclusive<usize> = 1..=1000;
+pub const DEFAULT_PAGE: usize = 100;
+/// What one `read` takes at most, and the budget of a connection for one turn of the loop, in bytes.
+pub const READ_CHUNK_BYTES: usize = 65_536;
+/// What one `write` hands to the kernel at most, in bytes.
+pub const WRITE_CHUNK_BYTES: usize = 262_144;
+/// Connections accepted from one listener in one turn.
+pub const ACCEPTS_PER_TURN: usize = 64;
+/// Pending connections in the kernel, for the storm when a whole fleet comes back at once.
+pub const LISTEN_BACKLOG: i32 = 4096;
+/// A turn of the loop that takes longer is logged.
+pub const LONG_TURN: Duration = Duration::from_millis(50);
+/// A listener that ran out of descriptors tries again after this long, or when a connection has been closed.
+pub const ACCEPT_RETRY: Duration = Duration::from_millis(500);
+
+// --- What the operator may set, section 7 --------------------------------------------------------------------------
+
+/// The configuration, as the loop uses it. [`Settings::default`] is the table of SPEC section 7.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Settings {
+    pub router: RouterSettings,
+    pub http: HttpSettings,
+    pub app: WebSocketSettings,
+    pub page: WebSocketSettings,
+    pub shadow: ShadowSettings,
+    /// `memory.max_buffered_bytes`: all queues and half-received messages together.
+    pub max_buffered_bytes: usize,
+    /// `queue.soft_s`: how long a queue may be over half full while its socket takes nothing.
+    pub queue_soft: Duration,
+    /// `close_grace_s`: how long a connection in its last words is waited for.
+    pub close_grace: Duration,
+    /// `drain_s`: how long a drain waits for pending commands.
+    pub drain: Duration,
+    /// `census.log_every_s`; `None` is off.
+    pub census_log_every: Option<Duration>,
+    pub log: LogSettings,
+}
+
+/// What every listener has: addresses, TCP options (section 2), connection caps.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ListenSettings {
+    pub bind: Vec<SocketAddr>,
+    /// `keepalive.{idle_s,interval_s,count,user_timeout_s}`: whole seconds.
+    pub keepalive_idle_s: u32,
+    pub keepalive_interval_s: u32,
+    pub keepalive_count: u32,
+    pub user_timeout_s: u32,
+    /// `notsent_lowat_bytes`; `None` is off.
+    pub notsent_lowat_bytes: Option<u32>,
+    pub max_connections: usize,
+    /// `max_per_ip`; `None` is off.
+    pub max_per_ip: Option<usize>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct HeartbeatSettings {
+    pub interval: Duration,
+    pub timeout: Duration,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct RouterSettings {
+    pub listen: ListenSettings,
+    pub heartbeat: HeartbeatSettings,
+    pub hello_timeout: Duration,
+    pub max_pending: usize,
+    pub max_queued_bytes: usize,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct HttpSettings {
+    pub listen: ListenSettings,
+    pub header_timeout: Duration,
+    pub body_timeout: Duration,
+    pub idle_timeout: Duration,
+    pub max_header_bytes: usize,
+    pub max_body_bytes: usize,
+    pub max_queued_bytes: usize,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct WebSocketSettings {
+    pub listen: ListenSettings,
+    pub heartbeat: HeartbeatSettings,
+    pub handshake_timeout: Duration,
+    pub max_pending: usize,
+    pub max_subscriptions: usize,
+    pub max_queued_bytes: usize,
+    pub max_message_bytes: usize,
+    /// `websocket.page.origins`; always empty for apps.
+    pub origins: Vec<String>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct ShadowSettings {
+    /// `shadow.keep_s`; zero forgets the shadow with the session.
+    pub keep: Duration,
+    pub max_offline: usize,
+    /// Retained values of one router.
+    pub max_topics: usize,
+    /// Bytes of the retained values of one router.
+    pub max_bytes: usize,
+    /// All shadows together.
+    pub max_total_bytes: usize,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct LogSettings {
+    pub level: log::LevelFilter,
+    pub format: LogFormat,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    Logfmt,
+    Json,
+}
+
+impl ListenSettings {
+    fn new(port: u16, max_connections: usize, notsent_lowat_bytes: Option<u32>) -> Self {
+        Self {
+            bind: vec![SocketAddr::from(([127, 0, 0, 1], port))],
+            keepalive_idle_s: 15,
+            keepalive_interval_s: 15,
+            keepalive_count: 4,
+            user_timeout_s: 75,
+            notsent_lowat_bytes,
+            max_connections,
+            max_per_ip: None,
+        }
+    }
+}
+
+impl Default for HeartbeatSettings {
+    fn default() -> Self {
+        Self { interval: Duration::from_secs(60), timeout: Duration::from_secs(20) }
+    }
+}
+
+impl WebSocketSettings {
+    fn new(port: u16) -> Self {
+        Self {
+            listen: ListenSettings::new(port, 50_000, None),
+            heartbeat: HeartbeatSettings::default(),
+            handshake_timeout: Duration::from_secs(5),
+            max_pending: 64,
+            max_subscriptions: 64,
+            max_queued_bytes: 4 << 20,
+            max_message_bytes: 65_536,
+            origins: Vec::new(),
+        }
+    }
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            router: RouterSettings {
+                listen: ListenSettings::new(7000, 100_000, Some(16_384)),
+                heartbeat: HeartbeatSettings::default(),
+                hello_timeout: Duration::from_secs(5),
+                max_pending: 64,
+                max_queued_bytes: 2 << 20,
+            },
+            http: HttpSettings {
+                listen: ListenSettings::new(7080, 4096, Some(16_384)),
+                header_timeout: Duration::from_secs(5),
+                body_timeout: Duration::from_secs(30),
+                idle_timeout: Duration::from_secs(60),
+                max_header_bytes: 16_384,
+                max_body_bytes: 1 << 20,
+                max_queued_bytes: 4 << 20,
+            },
+            app: WebSocketSettings::new(7001),
+            page: WebSocketSettings::new(7002),
+            shadow: ShadowSettings {
+                keep: Duration::from_secs(86_400),
+                max_offline: 10_000,
+                max_topics: 32,
+                max_bytes: 65_536,
+                max_total_bytes: 256 << 20,
+            },
+            max_buffered_bytes: 256 << 20,
+            queue_soft: Duration::from_secs(10),
+            close_grace: Duration::from_secs(2),
+            drain: Duration::from_secs(10),
+            census_log_every: Some(Duration::from_secs(300)),
+            log: LogSettings { level: log::LevelFilter::Info, format: LogFormat::Logfmt },
+        }
+    }
+}

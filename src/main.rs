@@ -1,0 +1,72 @@
+//! `berthd`: reads the configuration, listens, runs the loop (SPEC section 7).
+
+use berth::limits::Settings;
+use berth::ops::args::{self, Command};
+use berth::ops::{config, descriptors, log as berth_log, systemd};
+use berth::reactor::event_loop::{EventLoop, Exit, print_ready};
+use std::path::Path;
+use std::process::ExitCode;
+use std::time::Duration;
+
+/// Wrong command line or configuration.
+const USAGE: u8 = 2;
+/// How long the last log lines may take.
+const LAST_LOG: Duration = Duration::from_secs(1);
+
+fn main() -> ExitCode {
+    let (command, path) = match args::parse(std::env::args_os().skip(1)) {
+        Ok(parsed) => parsed,
+        Err(error) => return complain(USAGE, &error),
+    };
+    match command {
+        Command::Help => print!("{}", args::HELP),
+        Command::Version => println!("berthd {}", env!("CARGO_PKG_VERSION")),
+        Command::Check => return check(path.as_deref()),
+        Command::Run => return run(path.as_deref()),
+    }
+    ExitCode::SUCCESS
+}
+
+fn check(path: Option<&Path>) -> ExitCode {
+    match config::load(path) {
+        Ok(_) => {
+            eprintln!("berthd: the configuration is fine");
+            ExitCode::SUCCESS
+        }
+        Err(error) => complain(USAGE, &error),
+    }
+}
+
+fn run(path: Option<&Path>) -> ExitCode {
+    let settings = match config::load(path) {
+        Ok(settings) => settings,
+        Err(error) => return complain(USAGE, &error),
+    };
+    if let Err(error) = systemd::refuse_socket_activation() {
+        return complain(USAGE, &error);
+    }
+    if let Err(error) = berth_log::install(&settings.log) {
+        return complain(1, &error);
+    }
+    berth_log::log_panics();
+    let result = serve(settings);
+    berth_log::flush_blocking(LAST_LOG);
+    match result {
+        Ok(Exit::Drained) => ExitCode::SUCCESS,
+        Ok(Exit::Forced) => ExitCode::FAILURE,
+        Err(error) => complain(1, &error),
+    }
+}
+
+fn serve(mut settings: Settings) -> Result<Exit, String> {
+    let limit = descriptors::raise_limit();
+    descriptors::fit(&mut settings, limit);
+    let mut event_loop = EventLoop::new(settings, limit)?;
+    print_ready(&event_loop.ready_line());
+    Ok(event_loop.run())
+}
+
+fn complain(code: u8, what: &dyn std::fmt::Display) -> ExitCode {
+    eprintln!("berthd: {what}");
+    ExitCode::from(code)
+}

@@ -1,0 +1,5 @@
+//! Listeners, sockets and their options: the only floor that touches the network.
+
+pub mod listener;
+pub mod tcp;
+pub mod transport;

@@ -1,0 +1,8 @@
+//! What surrounds the loop: configuration, log, command line, signals, systemd.
+
+pub mod args;
+pub mod config;
+pub mod descriptors;
+pub mod log;
+pub mod signals;
+pub mod systemd;

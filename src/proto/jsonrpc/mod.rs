@@ -1,0 +1,16 @@
+//! JSON-RPC 2.0 as it goes over WebSocket (contract section 4): calls in, answers and events out.
+//!
+//! JSON that only passes through (ids, bodies) is never parsed into values, only checked.
+
+mod answer;
+mod body;
+pub mod codes;
+mod event;
+mod params;
+mod request;
+
+pub use answer::{RpcError, write_error, write_result};
+pub use body::{Body, body_bytes, body_of, flatten_lines, write_body_member};
+pub use event::{EventParams, write_event, write_event_params};
+pub use params::{CommandParams, RoutersParams, SubscribeParams, UnsubscribeParams, by_name, params};
+pub use request::{Call, Incoming, MAX_CALL_ID_BYTES, Refusal, parse};

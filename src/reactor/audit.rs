@@ -1,0 +1,234 @@
+//! The audit: every table against every other. What it finds names the dead; there must be none, ever (SPEC section 6).
+
+use super::connection::{Connection, Session};
+use super::engine::Engine;
+use crate::core::hub::OfClient;
+use crate::core::wheel::Due;
+use crate::id::{Class, Token};
+use crate::net::transport::Transport;
+use std::collections::HashMap;
+
+/// What each connection has, added up while walking the connections.
+#[derive(Default)]
+struct Sums {
+    frames: usize,
+    queued_bytes: usize,
+    held_bytes: usize,
+    subscriptions: usize,
+    commands_of_routers: usize,
+    commands_of_callers: usize,
+    clients: usize,
+    bound: usize,
+    counted_addresses: usize,
+}
+
+impl<T: Transport> Engine<T> {
+    /// A sentence for everything that does not agree. Costs a walk over all tables.
+    pub fn audit(&self) -> Vec<String> {
+        let mut found = Vec::new();
+        let mut sums = Sums::default();
+        for (token, connection) in self.table.iter() {
+            self.audit_connection(token, connection, &mut sums, &mut found);
+        }
+        self.audit_sums(&sums, &mut found);
+        self.audit_commands(&mut found);
+        self.audit_timers(&mut found);
+        self.audit_registry(&mut found);
+        self.audit_counts(&mut found);
+        found
+    }
+
+    fn audit_connection(
+        &self,
+        token: Token,
+        connection: &Connection<T>,
+        sums: &mut Sums,
+        found: &mut Vec<String>,
+    ) {
+        let (frames, bytes) = connection.out.recount(&self.frames, &self.commands);
+        if bytes != connection.out.queued_bytes() {
+            found.push(format!(
+                "queue of {token:?}: {bytes} bytes, {} counted",
+                connection.out.queued_bytes()
+            ));
+        }
+        if connection.held_bytes() != connection.held {
+            found.push(format!(
+                "{token:?} holds {} bytes, {} counted",
+                connection.held_bytes(),
+                connection.held
+            ));
+        }
+        sums.frames += frames;
+        sums.queued_bytes += bytes;
+        sums.held_bytes += connection.held;
+        sums.counted_addresses += usize::from(self.listen_settings(connection.class).max_per_ip.is_some());
+        match &connection.session {
+            Session::Router(session) => {
+                sums.commands_of_routers += session.commands.len();
+                let mut replies = 0;
+                for key in session.commands.iter(self.commands.entries()) {
+                    let command = self.commands.get(key);
+                    replies += command.reply.len();
+                    if command.router != token {
+                        found.push(format!(
+                            "command {key} in the list of {token:?} names {:?}",
+                            command.router
+                        ));
+                    }
+                }
+                if replies + session.half_event_bytes() != session.half_bytes() {
+                    found.push(format!(
+                        "{token:?}: {} bytes of half messages, {replies} in replies",
+                        session.half_bytes()
+                    ));
+                }
+                if let Some(bound) = session.bound {
+                    sums.bound += usize::from(self.shadows.get(bound.shadow).bound == Some(token));
+                }
+            }
+            Session::Http(session) => {
+                sums.commands_of_callers += session.commands.len();
+                if session.commands.len() > usize::from(session.answering().is_some()) {
+                    found.push(format!("{token:?} awaits {} commands", session.commands.len()));
+                }
+            }
+            Session::WebSocket(session) => {
+                sums.commands_of_callers += session.commands.len();
+                sums.subscriptions += session.subscriptions.len();
+                sums.clients += usize::from(self.clients.get(&session.client) == Some(&token));
+                self.audit_subscriptions(token, &session.subscriptions, found);
+                let replays = session.replays.iter().flat_map(|replays| replays.iter());
+                for replay in replays {
+                    if !self.hub.keys(&session.subscriptions).any(|key| key == replay.subscription) {
+                        found.push(format!(
+                            "{token:?} replays to subscription {} that is gone",
+                            replay.subscription
+                        ));
+                    }
+                }
+            }
+            Session::LastWords(_) => {
+                if connection.held > 0 || connection.input.capacity() > 0 {
+                    found.push(format!("{token:?} holds a buffer in its last words"));
+                }
+            }
+        }
+    }
+
+    fn audit_subscriptions(&self, token: Token, list: &OfClient, found: &mut Vec<String>) {
+        for key in self.hub.keys(list) {
+            if self.hub.get(key).client != token {
+                found.push(format!(
+                    "subscription {key} in the list of {token:?} names {:?}",
+                    self.hub.get(key).client
+                ));
+            }
+        }
+    }
+
+    fn audit_sums(&self, sums: &Sums, found: &mut Vec<String>) {
+        let bound = self.shadows.iter().filter(|(_, shadow)| shadow.bound.is_some()).count();
+        for (what, summed, table) in [
+            ("queued frames", sums.frames, self.frames.len()),
+            ("queued bytes", sums.queued_bytes, self.frames.queued_bytes),
+            ("held bytes", sums.held_bytes, self.held_bytes),
+            ("subscriptions", sums.subscriptions, self.hub.len()),
+            ("commands of routers", sums.commands_of_routers, self.commands.len()),
+            ("commands of callers", sums.commands_of_callers, self.commands.len()),
+            ("clients", sums.clients, self.clients.len()),
+            ("bound routers", sums.bound, bound),
+            ("counted addresses", sums.counted_addresses, self.addresses.total()),
+        ] {
+            if summed != table {
+                found.push(format!("{what}: {summed} by the connections, {table} by the table"));
+            }
+        }
+    }
+
+    fn audit_commands(&self, found: &mut Vec<String>) {
+        for (slot, command) in self.commands.entries() {
+            if self.commands.find(command.router, command.id) != Some(slot as u32) {
+                found.push(format!("command {slot} is not found by its id"));
+            }
+            for (what, token) in [("router", command.router), ("caller", command.caller.connection)] {
+                if self.table.get(token).is_none_or(|c| matches!(c.session, Session::LastWords(_))) {
+                    found.push(format!("command {slot} names the {what} {token:?}, which is gone"));
+                }
+            }
+            if command.deadline + crate::limits::LONG_TURN < self.now.time {
+                found.push(format!("command {slot} is past its deadline"));
+            }
+        }
+        if self.commands.ids().count() != self.commands.len() {
+            found.push("the index of commands has another length than their table".into());
+        }
+    }
+
+    fn audit_timers(&self, found: &mut Vec<String>) {
+        let mut of_connections = HashMap::new();
+        let mut of_commands = HashMap::new();
+        for (key, due) in self.wheel.iter() {
+            let (owner, expected, table) = match due {
+                Due::Connection(token) => {
+                    (token, self.table.get(token).map(|connection| connection.timer), &mut of_connections)
+                }
+                Due::Command(token) => {
+                    let command = self.commands.by_token(token);
+                    (token, command.map(|command| self.commands.get(command).timer), &mut of_commands)
+                }
+            };
+            if expected != Some(key) {
+                found.push(format!("timer {key:?} is for {due:?}, which does not have it"));
+            }
+            *table.entry(owner).or_insert(0) += 1;
+        }
+        if of_connections.len() != self.table.len() || of_commands.len() != self.commands.len() {
+            found.push("a connection or a command has no timer".into());
+        }
+    }
+
+    fn audit_registry(&self, found: &mut Vec<String>) {
+        for (key, shadow) in self.shadows.iter() {
+            let Some(token) = shadow.bound else { continue };
+            let bound = self.table.get(token).and_then(|connection| match &connection.session {
+                Session::Router(session) => session.bound,
+                _ => None,
+            });
+            if bound.is_none_or(|bound| bound.shadow != key) {
+                found.push(format!("router {} is registered on {token:?}, which is gone", shadow.id));
+            }
+        }
+        for (client, token) in &self.clients {
+            if self.table.get(*token).is_none_or(|c| !matches!(c.session, Session::WebSocket(_))) {
+                found.push(format!("client {client} is registered on {token:?}, which is gone"));
+            }
+        }
+        for (key, subscription) in self.hub.iter() {
+            if self.table.get(subscription.client).is_none_or(|c| !matches!(c.session, Session::WebSocket(_)))
+            {
+                found.push(format!("subscription {key} names {:?}, which is gone", subscription.client));
+            }
+        }
+        found.extend(self.shadows.recount().err());
+        found.extend(self.hub.recount().err());
+    }
+
+    /// `opened - unbound == live` in every class, and the reasons sum up.
+    fn audit_counts(&self, found: &mut Vec<String>) {
+        let connections =
+            Class::ALL.map(|class| (class.name(), self.census.connections(class), self.table.live(class)));
+        for (name, count, live) in connections.into_iter().chain(self.table_counts()) {
+            if count.opened.checked_sub(count.unbound) != Some(live as u64) {
+                found
+                    .push(format!("{name}: {} opened, {} unbound, {live} live", count.opened, count.unbound));
+            }
+        }
+        for class in Class::ALL {
+            let reasons: u64 = self.census.reasons(class).map(|(_, count)| count).sum();
+            if reasons != self.census.connections(class).unbound {
+                found.push(format!("{}: the reasons do not sum up to what was unbound", class.name()));
+            }
+        }
+    }
+}

@@ -1,0 +1,375 @@
+//! Everything of the loop but the poll: the tables, and one turn over them.
+//!
+//! A turn reads what is readable, fires what is due, and settles: ends what is closing, flushes what was queued, and takes
+//! the ended out of the table. Handlers only mark; nothing recurses.
+
+use super::address_counts::AddressCounts;
+use super::connection::{Closing, Connection, Farewell, Session, Traffic};
+use super::table::Table;
+use crate::census::Census;
+use crate::clock::{Now, Time};
+use crate::core::commands::Commands;
+use crate::core::frames::Frames;
+use crate::core::hub::Hub;
+use crate::core::outqueue::{OutQueue, Plan};
+use crate::core::shadows::Shadows;
+use crate::core::wheel::{Due, Wheel};
+use crate::fault::{Fault, planted};
+use crate::id::{Class, Mint, Reason, SessionId, Token};
+use crate::limits::{ListenSettings, READ_CHUNK_BYTES, Settings};
+use crate::net::transport::Transport;
+use crate::session::http::HttpSession;
+use crate::session::router::RouterSession;
+use crate::session::websocket::WebSocketSession;
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+
+pub struct Engine<T> {
+    pub(super) settings: Settings,
+    pub(super) now: Now,
+    pub(super) table: Table<T>,
+    pub(super) shadows: Shadows,
+    pub(super) hub: Hub,
+    pub(super) commands: Commands,
+    pub(super) frames: Frames,
+    pub(super) wheel: Wheel,
+    pub(super) census: Census,
+    pub(super) mint: Mint,
+    /// WebSocket clients by id, for the operator.
+    pub(super) clients: BTreeMap<SessionId, Token>,
+    pub(super) addresses: AddressCounts,
+    /// Half-received messages of all connections together.
+    pub(super) held_bytes: usize,
+    /// Since when the daemon drains, and until when it waits.
+    pub(super) draining: Option<Time>,
+    pub(super) work: Work,
+    pub(super) scratch: Scratch,
+    /// Sees a summary of every connection after it has ended, and can change nothing.
+    pub on_unbind: Option<UnbindHook>,
+    pub(super) costliest: Costliest,
+    stopwatch: fn() -> u64,
+    charged_until: u64,
+    /// What the last audit found, and when it was made.
+    pub(super) last_audit: (Time, Vec<String>),
+    /// Descriptors that the process may have; routers and clients leave some for the operator.
+    descriptors: usize,
+}
+
+/// Lists of connections with something to do; a connection is at most once on each.
+#[derive(Default)]
+pub(super) struct Work {
+    pub ready: Vec<Token>,
+    pub dirty: Vec<Token>,
+    pub replaying: Vec<Token>,
+    pub closing: Vec<Token>,
+    pub ended: Vec<Token>,
+}
+
+/// Buffers of the loop, shared by all connections: made at the start, kept.
+pub(super) struct Scratch {
+    pub read: Vec<u8>,
+    pub plan: Plan,
+    pub watchers: Vec<Token>,
+    /// Subscriptions whose answer is being made: their replay begins behind it.
+    pub begun: Vec<u32>,
+    pub date: super::http::DateCache,
+}
+
+/// The connection that took longest in this turn, for the log.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Costliest {
+    pub token: Option<Token>,
+    pub nanoseconds: u64,
+}
+
+pub type UnbindHook = Box<dyn FnMut(&Unbound)>;
+
+/// What a hook sees of a connection that has ended.
+#[derive(Clone, Copy, Debug)]
+pub struct Unbound {
+    pub class: Class,
+    pub reason: Reason,
+    pub peer: SocketAddr,
+    pub seconds: f64,
+    pub traffic: Traffic,
+}
+
+/// What the poll says of a socket.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Readiness {
+    pub readable: bool,
+    pub writable: bool,
+    pub read_closed: bool,
+    pub error: bool,
+}
+
+impl<T: Transport> Engine<T> {
+    /// `seed` makes session ids and epochs: random in the daemon.
+    pub fn new(settings: Settings, seed: u64, now: Now) -> Self {
+        // Room for what is kept of an unfinished head or frame, and twice for what one read brings behind it.
+        let read = vec![0; settings.http.max_header_bytes.max(32_768) + 2 * READ_CHUNK_BYTES];
+        Self {
+            settings,
+            now,
+            table: Table::default(),
+            shadows: Shadows::default(),
+            hub: Hub::default(),
+            commands: Commands::default(),
+            frames: Frames::default(),
+            wheel: Wheel::default(),
+            census: Census::default(),
+            mint: Mint::new(seed),
+            clients: BTreeMap::new(),
+            addresses: AddressCounts::default(),
+            held_bytes: 0,
+            draining: None,
+            work: Work::default(),
+            scratch: Scratch {
+                read,
+                plan: Plan::default(),
+                watchers: Vec::new(),
+                begun: Vec::new(),
+                date: super::http::DateCache::default(),
+            },
+            on_unbind: None,
+            costliest: Costliest::default(),
+            stopwatch: || 0,
+            charged_until: 0,
+            last_audit: (now.time, Vec::new()),
+            descriptors: usize::MAX,
+        }
+    }
+
+    pub fn set_now(&mut self, now: Now) {
+        self.now = now;
+    }
+
+    pub fn now(&self) -> Now {
+        self.now
+    }
+
+    /// Takes in a connection. `open` registers the socket under the token that it will have.
+    pub fn accept<E>(
+        &mut self,
+        class: Class,
+        peer: SocketAddr,
+        open: impl FnOnce(Token) -> Result<T, E>,
+    ) -> Result<Token, E> {
+        let token = self.table.next_token();
+        let io = open(token)?;
+        let now = self.now.time;
+        let session = match class {
+            Class::Router => Session::Router(RouterSession::new(now)),
+            Class::Http => Session::Http(HttpSession::new(now)),
+            Class::App | Class::Page => {
+                let client = self.mint.session();
+                self.clients.insert(client, token);
+                Session::WebSocket(WebSocketSession::new(now, client))
+            }
+        };
+        let timer_at = now + self.first_timeout(class);
+        let connection = Connection {
+            io,
+            class,
+            peer,
+            session,
+            out: OutQueue::default(),
+            input: Vec::new(),
+            held: 0,
+            closing: None,
+            readable: false,
+            writable: true,
+            read_closed: false,
+            eof: false,
+            in_ready: false,
+            in_dirty: false,
+            in_replaying: false,
+            timer: self.wheel.set(timer_at, Due::Connection(token)),
+            timer_at,
+            opened_at: now,
+            opened_unix_ms: self.now.unix_ms,
+            last_taken: now,
+            traffic: Traffic::default(),
+        };
+        self.table.insert(token, connection);
+        self.census.opened(class);
+        self.check_address(token, class, peer);
+        Ok(token)
+    }
+
+    /// How long a new connection has to say what it is.
+    fn first_timeout(&self, class: Class) -> std::time::Duration {
+        match class {
+            Class::Router => self.settings.router.hello_timeout,
+            Class::Http => self.settings.http.header_timeout,
+            Class::App => self.settings.app.handshake_timeout,
+            Class::Page => self.settings.page.handshake_timeout,
+        }
+    }
+
+    fn check_address(&mut self, token: Token, class: Class, peer: SocketAddr) {
+        let Some(most) = self.listen_settings(class).max_per_ip else { return };
+        if self.addresses.add(class, peer.ip()) > most {
+            self.close_for_limit(token, "max_per_ip: too many connections from this address");
+        }
+    }
+
+    pub(super) fn listen_settings(&self, class: Class) -> &ListenSettings {
+        match class {
+            Class::Router => &self.settings.router.listen,
+            Class::Http => &self.settings.http.listen,
+            Class::App => &self.settings.app.listen,
+            Class::Page => &self.settings.page.listen,
+        }
+    }
+
+    /// Remembers what the poll said. A stale token falls on nothing.
+    pub fn event(&mut self, token: Token, readiness: Readiness) {
+        let token = match planted(Fault::TrustStaleEvent) {
+            true => self.table.tenant(token.slot).unwrap_or(token),
+            false => token,
+        };
+        let Some(connection) = self.table.get_mut(token) else { return };
+        if readiness.readable || readiness.read_closed || readiness.error {
+            connection.readable = true;
+            connection.read_closed |= readiness.read_closed || readiness.error;
+            mark(&mut connection.in_ready, &mut self.work.ready, token);
+        }
+        if readiness.writable {
+            connection.writable = true;
+            if !connection.out.is_empty() {
+                mark(&mut connection.in_dirty, &mut self.work.dirty, token);
+            }
+        }
+    }
+
+    /// One turn behind the poll, at the time set by [`Self::set_now`].
+    pub fn turn(&mut self) {
+        self.read_ready();
+        self.fire_timers();
+        self.settle();
+    }
+
+    /// Charges the time since the last call to `token`, so that a long turn can be named.
+    pub(super) fn charge(&mut self, token: Token) {
+        let now = (self.stopwatch)();
+        let nanoseconds = now - std::mem::replace(&mut self.charged_until, now);
+        if nanoseconds > self.costliest.nanoseconds {
+            self.costliest = Costliest { token: Some(token), nanoseconds };
+        }
+    }
+
+    /// Gives the engine a clock for [`Self::take_costliest`]: nanoseconds since some moment.
+    pub fn measure_with(&mut self, stopwatch: fn() -> u64) {
+        self.stopwatch = stopwatch;
+    }
+
+    /// Ends what closes, sends what is queued, until nothing is left to do; then takes the ended out of the table.
+    pub fn settle(&mut self) {
+        loop {
+            self.enforce_memory_limit();
+            while let Some(token) = self.work.closing.pop() {
+                self.retire(token);
+            }
+            self.replay_all();
+            self.flush_all();
+            if self.work.closing.is_empty() && self.work.dirty.is_empty() {
+                break;
+            }
+        }
+        while let Some(token) = self.work.ended.pop() {
+            self.unbind(token);
+        }
+    }
+
+    /// When the next turn is due even if no socket has anything: now, at some time, or never.
+    pub fn next_turn(&self) -> Option<Time> {
+        if !self.work.ready.is_empty() || !self.work.replaying.is_empty() {
+            return Some(self.now.time);
+        }
+        let times = [
+            self.wheel.next(),
+            self.shadows.next_expiry(self.settings.shadow.keep),
+            self.draining.filter(|until| *until > self.now.time),
+        ];
+        times.into_iter().flatten().min()
+    }
+
+    /// Whether connections of `class` may be accepted: up to the cap.
+    pub fn has_room(&self, class: Class) -> bool {
+        self.table.live(class) < self.listen_settings(class).max_connections
+            && self.leaves_descriptors(class, 1)
+    }
+
+    /// The descriptors that the process may have.
+    pub fn limit_descriptors(&mut self, descriptors: usize) {
+        self.descriptors = descriptors;
+    }
+
+    /// Whether `reserve` shares of what is kept for the operator's calls are left.
+    fn leaves_descriptors(&self, class: Class, reserve: usize) -> bool {
+        class == Class::Http
+            || self.table.len() + reserve * kept_descriptors(self.descriptors) < self.descriptors
+    }
+
+    /// After the cap was met, accepting goes on below nine tenths of it.
+    pub fn has_ample_room(&self, class: Class) -> bool {
+        let most = self.listen_settings(class).max_connections;
+        self.table.live(class) < (most * 9).div_ceil(10) && self.leaves_descriptors(class, 2)
+    }
+
+    /// Marks a connection as closing; the first reason stays.
+    pub(super) fn close(&mut self, token: Token, reason: Reason, farewell: Farewell) {
+        let Some(connection) = self.table.get_mut(token) else { return };
+        if connection.is_over() {
+            return;
+        }
+        connection.closing = Some(Closing { reason, farewell });
+        self.work.closing.push(token);
+    }
+
+    /// Lets a connection be read again, if there is something and nothing stands in the way.
+    pub(super) fn resume_reading(&mut self, token: Token) {
+        if let Some(connection) = self.table.get_mut(token)
+            && (connection.readable || !connection.input.is_empty())
+            && connection.may_read(&self.settings)
+        {
+            mark(&mut connection.in_ready, &mut self.work.ready, token);
+        }
+    }
+
+    pub fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    pub fn counts(&self) -> &Census {
+        &self.census
+    }
+
+    pub fn counts_mut(&mut self) -> &mut Census {
+        &mut self.census
+    }
+
+    /// The connection that cost most since the last call.
+    pub fn take_costliest(&mut self) -> Costliest {
+        self.charged_until = (self.stopwatch)();
+        std::mem::take(&mut self.costliest)
+    }
+
+    /// Class and address of a connection, for the log.
+    pub fn describe(&self, token: Token) -> Option<(Class, SocketAddr)> {
+        self.table.get(token).map(|connection| (connection.class, connection.peer))
+    }
+}
+
+/// Puts `token` on `list` unless it is there.
+pub(super) fn mark(is_on: &mut bool, list: &mut Vec<Token>, token: Token) {
+    if !std::mem::replace(is_on, true) {
+        list.push(token);
+    }
+}
+
+/// Descriptors that routers and clients leave to HTTP, listeners and files.
+pub fn kept_descriptors(limit: usize) -> usize {
+    (limit / 8).min(64)
+}

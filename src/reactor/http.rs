@@ -1,0 +1,262 @@
+//! HTTP requests, carried out; their answers, queued.
+
+use super::command::{Ask, Denied, Outcome};
+use super::connection::Farewell;
+use super::engine::Engine;
+use crate::api::Refusal;
+use crate::api::routes::Call;
+use crate::core::commands::{Caller, Request};
+use crate::core::frames::Payload;
+use crate::fault::{Fault, planted};
+use crate::id::{Reason, Token};
+use crate::net::transport::Transport;
+use crate::proto::http::{Answer, CONTINUE, write_answer};
+use crate::session::http::{Exchange, FromCaller};
+use std::time::Duration;
+use time::OffsetDateTime;
+use time::macros::format_description;
+
+const JSON: &str = "application/json";
+const BYTES: &str = "application/octet-stream";
+
+/// The value of Date (RFC 9110 section 6.6.1), formatted once a second.
+#[derive(Debug, Default)]
+pub(super) struct DateCache {
+    second: u64,
+    text: String,
+}
+
+impl DateCache {
+    pub fn text(&mut self, unix_ms: u64) -> &str {
+        if self.text.is_empty() || unix_ms / 1000 != self.second {
+            self.second = unix_ms / 1000;
+            let format = format_description!(
+                "[weekday repr:short], [day] [month repr:short] [year] [hour]:[minute]:[second] GMT"
+            );
+            let date =
+                OffsetDateTime::from_unix_timestamp(self.second as i64).unwrap_or(OffsetDateTime::UNIX_EPOCH);
+            self.text = date.format(format).unwrap_or_default();
+        }
+        &self.text
+    }
+}
+
+impl<T: Transport> Engine<T> {
+    /// Carries out the whole requests at the front of `input`, as long as each is answered at once and there is room.
+    pub(super) fn consume_http(&mut self, token: Token, input: &mut &[u8]) {
+        loop {
+            let Some(connection) = self.table.get_mut(token) else { return };
+            if !connection.may_read(&self.settings) {
+                return;
+            }
+            let Some(session) = connection.session.http() else { return };
+            let Some(said) = session.next(input, self.now.time, &self.settings.http) else { return };
+            match said {
+                FromCaller::Continue => {
+                    self.send_user(token, Payload::Static(CONTINUE));
+                    return;
+                }
+                FromCaller::Refused { refusal, exchange } => self.refuse(token, exchange, &refusal),
+                FromCaller::Request { call, body, exchange } => {
+                    connection.traffic.messages_in += 1;
+                    self.carry_out(token, exchange, call, &body);
+                }
+            }
+        }
+    }
+
+    fn carry_out(&mut self, token: Token, exchange: Exchange, call: Call<'_>, body: &[u8]) {
+        match call {
+            Call::Command { router, name, timeout, one_way, json } => {
+                let ask = Ask { router: &router, name: &name, body, json };
+                self.command_over_http(token, exchange, &ask, (!one_way).then_some(timeout));
+            }
+            Call::ListRouters(page) => {
+                let body = self.list_routers(&page);
+                self.respond_json(token, exchange, &body);
+            }
+            Call::ShowRouter(router) => match self.show_router(&router) {
+                Some(body) => self.respond_json(token, exchange, &body),
+                None => self.refuse(token, exchange, &Refusal::router_offline()),
+            },
+            Call::KickRouter(router) => match self.shadows.bound(&router) {
+                Some(session) => {
+                    let text = "by the operator".into();
+                    self.close(session, Reason::Kicked, Farewell::Bye { code: "kicked", text });
+                    self.respond(token, exchange, 204, None, &[]);
+                }
+                None => self.refuse(token, exchange, &Refusal::router_offline()),
+            },
+            Call::ForgetShadow(router) => {
+                self.shadows.forget(&router, &mut self.mint);
+                self.respond(token, exchange, 204, None, &[]);
+            }
+            Call::ListClients(page) => {
+                let body = self.list_clients(&page);
+                self.respond_json(token, exchange, &body);
+            }
+            Call::KickClient(client) => match self.client(&client) {
+                Some(session) => {
+                    self.kick_client(session);
+                    self.respond(token, exchange, 204, None, &[]);
+                }
+                None => {
+                    self.refuse(token, exchange, &Refusal::not_found("client: there is none of that name"))
+                }
+            },
+            Call::Census { audit } => {
+                let body = self.census_json(audit);
+                self.respond_json(token, exchange, &body);
+            }
+            Call::Healthz => self.respond(token, exchange, 200, Some("text/plain"), b"ok\n"),
+            Call::Readyz if self.draining.is_some() => {
+                self.refuse(token, exchange, &Refusal::new(503, "draining", "the daemon is draining"));
+            }
+            Call::Readyz => self.respond(token, exchange, 200, Some("text/plain"), b"ready\n"),
+            Call::Options(allow) => {
+                let answer = Answer {
+                    status: 204,
+                    content_type: None,
+                    extra: &[("Allow", allow)],
+                    ..Answer::default()
+                };
+                self.write_answer(token, exchange, answer, &[]);
+            }
+        }
+    }
+
+    fn command_over_http(
+        &mut self,
+        token: Token,
+        exchange: Exchange,
+        ask: &Ask<'_>,
+        timeout: Option<Duration>,
+    ) {
+        let result = match timeout {
+            None => self.tell(ask),
+            Some(timeout) => self.ask(Caller { connection: token, request: Request::Http }, ask, timeout),
+        };
+        match result {
+            Err(denied) if planted(denied.skipped_answer()) => {}
+            Err(denied) => self.refuse(token, exchange, &denied.refusal()),
+            Ok(()) if timeout.is_none() => self.respond(token, exchange, 202, None, &[]),
+            Ok(()) => {} // the answer comes when the router's does
+        }
+    }
+
+    /// The answer to the command that an HTTP caller awaits.
+    pub(super) fn answer_http(&mut self, token: Token, outcome: Outcome, sent: bool) {
+        let Some(connection) = self.table.get_mut(token) else { return };
+        let Some(exchange) = connection.session.http().and_then(|session| session.answering()) else {
+            return;
+        };
+        let content_type = |json| Some(if json { JSON } else { BYTES });
+        match outcome {
+            Outcome::Reply { json, body } => self.respond(token, exchange, 200, content_type(json), &body),
+            Outcome::RouterError { json, body } => {
+                let extra = &[("Berth-Error", "router")];
+                let answer =
+                    Answer { status: 502, content_type: content_type(json), extra, ..Answer::default() };
+                self.write_answer(token, exchange, answer, &body);
+            }
+            Outcome::Deadline => {
+                let refusal = Refusal::new(504, "deadline_exceeded", "timeout_ms: no reply came in time");
+                self.refuse(token, exchange, &refusal.sent(sent));
+            }
+            Outcome::Lost => {
+                let refusal =
+                    Refusal::new(503, "router_lost", "the router's session ended before it replied");
+                self.refuse(token, exchange, &refusal.sent(sent));
+            }
+            Outcome::Draining => {
+                let refusal = Refusal::new(503, "draining", "the daemon stopped before the router replied");
+                self.refuse(token, exchange, &refusal.sent(sent));
+            }
+        }
+    }
+
+    fn respond_json(&mut self, token: Token, exchange: Exchange, body: &serde_json::Value) {
+        self.respond(token, exchange, 200, Some(JSON), body.to_string().as_bytes());
+    }
+
+    fn respond(
+        &mut self,
+        token: Token,
+        exchange: Exchange,
+        status: u16,
+        content_type: Option<&str>,
+        body: &[u8],
+    ) {
+        self.write_answer(token, exchange, Answer { status, content_type, ..Answer::default() }, body);
+    }
+
+    fn write_answer(&mut self, token: Token, exchange: Exchange, answer: Answer<'_>, body: &[u8]) {
+        let mut out = Vec::with_capacity(256 + body.len());
+        let answer = Answer { close: exchange.close, head_only: exchange.head_only, ..answer };
+        write_answer(&mut out, &answer, self.scratch.date.text(self.now.unix_ms), body);
+        self.send_answer(token, exchange, out, Reason::Done);
+    }
+
+    fn refuse(&mut self, token: Token, exchange: Exchange, refusal: &Refusal) {
+        let mut out = Vec::new();
+        let date = self.scratch.date.text(self.now.unix_ms);
+        refusal.write(&mut out, exchange.close, exchange.head_only, date);
+        self.send_answer(token, exchange, out, reason_of(refusal));
+    }
+
+    /// Queues the answer; then it is the next request's turn, or the last words are said.
+    fn send_answer(&mut self, token: Token, exchange: Exchange, answer: Vec<u8>, reason: Reason) {
+        self.send_user(token, Payload::Shared(answer.into()));
+        if exchange.close {
+            return self.close(token, reason, Farewell::Answered);
+        }
+        let Some(connection) = self.table.get_mut(token) else { return };
+        if let Some(session) = connection.session.http() {
+            session.answered(self.now.time);
+        }
+        self.resume_reading(token);
+        self.advance_timer(token);
+    }
+}
+
+/// Why a connection ends behind a refusal that closes it (SPEC section 6).
+pub(super) fn reason_of(refusal: &Refusal) -> Reason {
+    match refusal.status {
+        400 | 417 | 426 | 501 | 505 => Reason::ProtocolError,
+        401 => Reason::Unauthorized,
+        413 | 431 => Reason::TooLarge,
+        _ => Reason::Done,
+    }
+}
+
+impl Denied {
+    pub(super) fn refusal(self) -> Refusal {
+        match self {
+            Denied::Draining => Refusal::new(503, "draining", "the daemon is draining").sent(false),
+            Denied::Offline => Refusal::router_offline().sent(false),
+            Denied::Busy(limit) => Refusal::new(429, "router_busy", limit).sent(false),
+            Denied::TooLarge => Refusal::new(413, "too_large", "body: at most 1048576 bytes").sent(false),
+        }
+    }
+
+    /// The planted fault that leaves this out.
+    pub(super) fn skipped_answer(self) -> Fault {
+        match self {
+            Denied::Draining => Fault::NoDraining,
+            Denied::Offline => Fault::NoOffline,
+            Denied::Busy(_) | Denied::TooLarge => Fault::NoBusy,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_date_of_the_rfc() {
+        let mut cache = DateCache::default();
+        assert_eq!(cache.text(784_111_777_000), "Sun, 06 Nov 1994 08:49:37 GMT");
+        assert_eq!(cache.text(784_111_778_999), "Sun, 06 Nov 1994 08:49:38 GMT");
+    }
+}

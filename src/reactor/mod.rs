@@ -1,0 +1,27 @@
+//! The loop: sockets, clock and slab are here and nowhere else. `docs/architecture.md` shows one turn of it.
+//!
+//! [`engine::Engine`] is everything but the poll: it runs on any [`crate::net::transport::Transport`], so the simulator
+//! drives the very same code as the daemon.
+
+mod address_counts;
+mod audit;
+mod census;
+mod clients;
+mod closing;
+mod command;
+pub mod connection;
+mod drain;
+pub mod engine;
+pub mod event_loop;
+mod flush;
+mod http;
+mod publish;
+mod read;
+mod replay;
+mod router;
+mod rpc;
+pub mod table;
+mod timers;
+mod websocket;
+
+pub use engine::{Engine, Readiness};

@@ -1,0 +1,146 @@
+//! What routers say, applied: HELLO binds, replies answer, events go to their watchers.
+
+use super::command::Outcome;
+use super::connection::Farewell;
+use super::engine::Engine;
+use crate::core::frames::{INLINE_BYTES, Payload};
+use crate::fault::{Fault as Planted, planted};
+use crate::id::{PRESENCE, Reason, Token};
+use crate::limits::{MAX_FRAGMENT_BYTES, MAX_MESSAGE_BYTES, MAX_PING_BYTES};
+use crate::net::transport::Transport;
+use crate::proto::router::{Fault, HEADER_BYTES, Kind, flags, header, system_frame};
+use crate::session::router::{Bound, FromRouter};
+
+impl<T: Transport> Engine<T> {
+    /// Carries out the whole frames at the front of `input`.
+    pub(super) fn consume_router(&mut self, token: Token, input: &mut &[u8]) {
+        loop {
+            let Some(connection) = self.table.get_mut(token) else { return };
+            if connection.closing.is_some() {
+                return;
+            }
+            let Some(session) = connection.session.router() else { return };
+            match session.next(input) {
+                Ok(Some(said)) => self.apply_router(token, said),
+                Ok(None) => return,
+                Err(fault) => return self.close_at_fault(token, fault),
+            }
+        }
+    }
+
+    fn apply_router(&mut self, token: Token, said: FromRouter<'_>) {
+        match said {
+            FromRouter::Hello { router } => self.bind(token, router),
+            FromRouter::Ping { id, body } => self.send_system(token, pong(id, body)),
+            FromRouter::Pong => {}
+            FromRouter::Bye { .. } => self.close(token, Reason::PeerClosed, Farewell::Answered),
+            FromRouter::ReplyPart { id, flags, body } => self.reply_part(token, id, flags, body),
+            FromRouter::LateStreamFrame => self.census.dropped.late_stream_frames += 1,
+            FromRouter::Event { topic, flags, body } => {
+                let Some(connection) = self.table.get_mut(token) else { return };
+                connection.traffic.messages_in += 1;
+                let Some(bound) = connection.session.router().and_then(|session| session.bound) else {
+                    return;
+                };
+                self.publish(
+                    bound.shadow,
+                    &topic,
+                    &body,
+                    flags & flags::JSON != 0,
+                    flags & flags::RETAIN != 0,
+                );
+            }
+        }
+    }
+
+    /// The newcomer is welcomed, and the old session, if there is one, is told so and ends.
+    fn bind(&mut self, token: Token, router: &str) {
+        let session = self.mint.session();
+        let (shadow, old) = self.shadows.bind(router, token, &mut self.mint, &self.settings.shadow);
+        if let Some(connection) = self.table.get_mut(token)
+            && let Some(router_session) = connection.session.router()
+        {
+            router_session.bound = Some(Bound { shadow, session });
+            router_session.heartbeat.heard(self.now.time);
+        }
+        let heartbeat = self.settings.router.heartbeat;
+        let body = serde_json::json!({
+            "heartbeat_interval_ms": heartbeat.interval.as_millis() as u64,
+            "heartbeat_timeout_ms": heartbeat.timeout.as_millis() as u64,
+            "max_message_bytes": MAX_MESSAGE_BYTES,
+            "max_fragment_bytes": MAX_FRAGMENT_BYTES,
+        });
+        let mut welcome = Vec::new();
+        let name = session.to_string();
+        system_frame(&mut welcome, Kind::Welcome, flags::JSON, 1, &name, body.to_string().as_bytes());
+        self.send_system(token, Payload::Shared(welcome.into()));
+        if let Some(old) = old {
+            let text = "the router has connected again".into();
+            self.close(old, Reason::Takeover, Farewell::Bye { code: "takeover", text });
+        }
+        self.publish_presence(router, true, &name, None);
+    }
+
+    /// A session has ended. Its router is offline, unless it is bound elsewhere by now.
+    pub(super) fn router_gone(&mut self, token: Token, bound: Bound, reason: Reason) {
+        let router = self.shadows.get(bound.shadow).id.clone();
+        let holder = match planted(Planted::TrustStaleRegistryEntry) {
+            true => self.shadows.get(bound.shadow).bound.unwrap_or(token),
+            false => token,
+        };
+        if self.shadows.unbind(bound.shadow, holder, self.now.time, &self.settings.shadow) {
+            self.publish_presence(&router, false, &bound.session.to_string(), Some(reason));
+        }
+        debug_assert!(!router.starts_with(PRESENCE));
+    }
+
+    fn reply_part(&mut self, token: Token, id: u32, part_flags: u8, body: &[u8]) {
+        let more = part_flags & flags::MORE != 0;
+        let awaited = self.commands.find(token, id).filter(|key| self.commands.get(*key).message.is_begun());
+        let Some(key) = awaited else {
+            self.census.dropped.late_replies += u64::from(!more);
+            return;
+        };
+        let Some(connection) = self.table.get_mut(token) else { return };
+        let Some(session) = connection.session.router() else { return };
+        let command = self.commands.get_mut(key);
+        let constant = part_flags & !flags::MORE;
+        let held = command.reply.len();
+        let first_flags = *command.reply_flags.get_or_insert(constant);
+        if let Err(fault) = session.check_reply_part(constant, first_flags, held, body.len(), more) {
+            return self.close_at_fault(token, fault);
+        }
+        command.reply.extend_from_slice(body);
+        if more {
+            return;
+        }
+        session.let_go(held);
+        connection.traffic.messages_in += 1;
+        let body = std::mem::take(&mut command.reply);
+        let json = constant & flags::JSON != 0;
+        let outcome = if constant & flags::ERROR != 0 {
+            Outcome::RouterError { json, body }
+        } else {
+            Outcome::Reply { json, body }
+        };
+        self.finish(key, outcome);
+    }
+
+    fn close_at_fault(&mut self, token: Token, fault: Fault) {
+        let (reason, code, text) = match fault {
+            Fault::TooLarge(what) => (Reason::TooLarge, "too_large", what),
+            Fault::Protocol(what) => (Reason::ProtocolError, "protocol_error", what),
+            Fault::UnsupportedVersion => (Reason::ProtocolError, "unsupported_version", "the version is 1"),
+        };
+        self.close(token, reason, Farewell::Bye { code, text: text.into() });
+    }
+}
+
+/// The PONG to a PING, without an allocation.
+fn pong(id: u32, body: &[u8]) -> Payload {
+    const _: () = assert!(HEADER_BYTES + MAX_PING_BYTES <= INLINE_BYTES);
+    let mut frame = [0; HEADER_BYTES + MAX_PING_BYTES];
+    frame[..HEADER_BYTES].copy_from_slice(&header(Kind::Pong, 0, id, 0, body.len()));
+    frame[HEADER_BYTES..HEADER_BYTES + body.len()].copy_from_slice(body);
+    Payload::copy(&frame[..HEADER_BYTES + body.len()])
+}

@@ -1,0 +1,192 @@
+//! Deadlines. Every connection has one timer for all that it waits for; it is moved only when something becomes due
+//! earlier, and otherwise fires, looks, and is set anew.
+
+use super::command::Outcome;
+use super::connection::{Connection, Farewell, Session};
+use super::engine::Engine;
+use crate::api::Refusal;
+use crate::clock::Time;
+use crate::core::frames::Payload;
+use crate::core::wheel::Due;
+use crate::fault::{Fault, planted};
+use crate::id::{Class, Reason, Token};
+use crate::limits::WebSocketSettings;
+use crate::net::transport::Transport;
+use crate::proto::router::{HEADER_BYTES, Kind, header};
+use crate::proto::websocket;
+use crate::session::heartbeat::Beat;
+use crate::session::http::Waiting;
+use std::time::Duration;
+
+impl<T: Transport> Engine<T> {
+    pub fn fire_timers(&mut self) {
+        while let Some(due) = self.wheel.pop(self.now.time) {
+            match due {
+                Due::Connection(token) => self.connection_due(token),
+                Due::Command(token) => self.command_due(token),
+            }
+        }
+        self.shadows.expire(self.now.time, self.settings.shadow.keep);
+        self.drain_due();
+    }
+
+    fn command_due(&mut self, token: Token) {
+        let command = match planted(Fault::TrustStaleCommandTimer) {
+            true => self.commands.entries().contains(token.slot as usize).then_some(token.slot),
+            false => self.commands.by_token(token),
+        };
+        if let Some(command) = command {
+            self.finish_late(command, Outcome::Deadline);
+        }
+    }
+
+    fn connection_due(&mut self, token: Token) {
+        let token = match planted(Fault::TrustStaleTimer) {
+            true => self.table.tenant(token.slot).unwrap_or(token),
+            false => token,
+        };
+        let Some(connection) = self.table.get(token) else { return };
+        if self.deadline(connection) <= self.now.time {
+            self.expire(token);
+        }
+        // The timer that fired is gone: the next one is set, a tick ahead at least, so that nothing fires twice in a turn.
+        let Some(connection) = self.table.get(token) else { return };
+        let at = self.deadline(connection).max(self.now.time + Duration::from_millis(1));
+        let timer = self.wheel.set(at, Due::Connection(token));
+        if let Some(connection) = self.table.get_mut(token) {
+            (connection.timer, connection.timer_at) = (timer, at);
+        }
+    }
+
+    /// Moves a connection's timer if what is due next is due earlier than it fires.
+    pub(super) fn advance_timer(&mut self, token: Token) {
+        let Some(connection) = self.table.get(token) else { return };
+        let at = self.deadline(connection);
+        if at < connection.timer_at {
+            self.wheel.cancel(connection.timer);
+            let timer = self.wheel.set(at, Due::Connection(token));
+            if let Some(connection) = self.table.get_mut(token) {
+                (connection.timer, connection.timer_at) = (timer, at);
+            }
+        }
+    }
+
+    /// The next moment at which something is due for a connection.
+    pub(super) fn deadline(&self, connection: &Connection<T>) -> Time {
+        let settings = &self.settings;
+        let session = match &connection.session {
+            Session::LastWords(words) => return words.until,
+            Session::Router(session) => session.deadline(
+                connection.opened_at,
+                settings.router.hello_timeout,
+                &settings.router.heartbeat,
+            ),
+            Session::WebSocket(session) => {
+                session.deadline(connection.opened_at, self.websocket_settings(connection.class))
+            }
+            Session::Http(session) => match session.deadline(&settings.http) {
+                Some((at, Waiting::NextRequest)) if !connection.out.is_empty() => {
+                    at.max(connection.last_taken + settings.http.idle_timeout)
+                }
+                Some((at, _)) => at,
+                None => Time::NEVER,
+            },
+        };
+        if connection.is_backed_up(settings) {
+            session.min(self.backlog_deadline(connection))
+        } else {
+            session
+        }
+    }
+
+    fn backlog_deadline(&self, connection: &Connection<T>) -> Time {
+        connection.last_taken + self.settings.queue_soft
+    }
+
+    pub(super) fn websocket_settings(&self, class: Class) -> &WebSocketSettings {
+        if class == Class::Page { &self.settings.page } else { &self.settings.app }
+    }
+
+    /// Something is due.
+    fn expire(&mut self, token: Token) {
+        let now = self.now.time;
+        let Some(connection) = self.table.get(token) else { return };
+        if connection.closing.is_some() {
+            return;
+        }
+        let backed_up = connection.is_backed_up(&self.settings) && self.backlog_deadline(connection) <= now;
+        match &connection.session {
+            Session::LastWords(_) => self.work.ended.push(token),
+            _ if backed_up => self.close_slow(token, "queue.soft_s: its socket takes nothing"),
+            Session::Router(session) if session.bound.is_none() => {
+                let text = "router.hello_timeout_s: no HELLO".into();
+                self.close(token, Reason::HelloTimeout, Farewell::Bye { code: "hello_timeout", text });
+            }
+            Session::WebSocket(session) if !session.is_open() => {
+                let bytes_seen = !connection.input.is_empty();
+                self.late(token, Reason::HeaderTimeout, bytes_seen, "handshake_timeout_s: no whole request");
+            }
+            Session::Http(session) => match session.deadline(&self.settings.http) {
+                Some((_, Waiting::FirstByte)) => self.close(token, Reason::HeaderTimeout, Farewell::None),
+                Some((_, Waiting::NextRequest)) => self.close(token, Reason::IdleTimeout, Farewell::None),
+                Some((_, Waiting::Head)) => {
+                    self.late(token, Reason::HeaderTimeout, true, "http.header_timeout_s: no whole head")
+                }
+                Some((_, Waiting::Body)) => self.late(
+                    token,
+                    Reason::IdleTimeout,
+                    true,
+                    "http.body_timeout_s: the body came too slowly",
+                ),
+                None => {}
+            },
+            Session::Router(_) | Session::WebSocket(_) => self.beat(token),
+        }
+    }
+
+    /// A request that did not come in time is answered 408, if a part of it came at all (RFC 9110 section 15.5.9).
+    fn late(&mut self, token: Token, reason: Reason, begun: bool, detail: &'static str) {
+        if !begun {
+            return self.close(token, reason, Farewell::None);
+        }
+        let mut answer = Vec::new();
+        let date = self.scratch.date.text(self.now.unix_ms);
+        Refusal::new(408, "request_timeout", detail).write(&mut answer, true, false, date);
+        self.send_user(token, Payload::Shared(answer.into()));
+        self.close(token, reason, Farewell::Answered);
+    }
+
+    fn beat(&mut self, token: Token) {
+        const ROUTER_PING: [u8; HEADER_BYTES] = [Kind::Ping as u8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+        debug_assert_eq!(ROUTER_PING, header(Kind::Ping, 0, 0, 0, 0));
+        let now = self.now.time;
+        let Some(connection) = self.table.get_mut(token) else { return };
+        let io = &connection.io;
+        let acked = || io.info().map(|info| info.acked_bytes);
+        let (beat, ping): (_, &'static [u8]) = match &mut connection.session {
+            Session::Router(session) => {
+                let settings = &self.settings.router.heartbeat;
+                (session.heartbeat.beat(now, settings, ROUTER_PING.len() as u64, acked), &ROUTER_PING)
+            }
+            Session::WebSocket(session) => {
+                let settings =
+                    if connection.class == Class::Page { &self.settings.page } else { &self.settings.app };
+                let ping = websocket::ping();
+                (session.heartbeat.beat(now, &settings.heartbeat, ping.len() as u64, acked), ping)
+            }
+            _ => return,
+        };
+        match beat {
+            Beat::Nothing => {}
+            Beat::Ping => self.send_system(token, Payload::Static(ping)),
+            Beat::Dead => {
+                let text = "heartbeat.timeout_s: nothing was heard".into();
+                let farewell = match self.table.get(token).map(|connection| connection.class) {
+                    Some(Class::Router) => Farewell::Bye { code: "heartbeat_timeout", text },
+                    _ => Farewell::Close { code: 4408, text },
+                };
+                self.close(token, Reason::HeartbeatTimeout, farewell);
+            }
+        }
+    }
+}

@@ -1,0 +1,96 @@
+//! WebSocket clients: the handshake, control frames, and messages handed to JSON-RPC.
+
+use super::connection::{Connection, Farewell, Session};
+use super::engine::Engine;
+use super::http::reason_of;
+use crate::core::frames::Payload;
+use crate::id::{Reason, Token};
+use crate::net::transport::Transport;
+use crate::proto::websocket::{Fault, Message, write_pong, write_upgrade};
+use crate::session::websocket::Handshake;
+
+impl<T: Transport> Engine<T> {
+    pub(super) fn consume_websocket(&mut self, token: Token, input: &mut &mut [u8]) {
+        while let Some(connection) = self.table.get_mut(token)
+            && connection.may_read(&self.settings)
+            && let Session::WebSocket(session) = &mut connection.session
+        {
+            if !session.is_open() {
+                let origins = &self.settings.page.origins;
+                match session.handshake(input, connection.class, origins) {
+                    Handshake::Incomplete => return,
+                    Handshake::Accepted { accept } => self.upgrade(token, &accept),
+                    Handshake::Refused(refusal) => {
+                        let mut answer = Vec::new();
+                        refusal.write(&mut answer, true, false, self.scratch.date.text(self.now.unix_ms));
+                        self.send_user(token, Payload::Shared(answer.into()));
+                        return self.close(token, reason_of(&refusal), Farewell::Answered);
+                    }
+                }
+                continue;
+            }
+            let class = connection.class;
+            let settings =
+                if class == crate::id::Class::Page { &self.settings.page } else { &self.settings.app };
+            match session.next(input, settings) {
+                Ok(None) => return,
+                Ok(Some(message)) => self.apply_message(token, message),
+                Err(fault) => return self.close_at_websocket_fault(token, fault),
+            }
+        }
+    }
+
+    fn upgrade(&mut self, token: Token, accept: &str) {
+        let mut answer = Vec::new();
+        write_upgrade(&mut answer, accept, self.scratch.date.text(self.now.unix_ms));
+        self.send_user(token, Payload::Shared(answer.into()));
+        if let Some(session) = self.table.get_mut(token).and_then(|connection| connection.session.websocket())
+        {
+            session.heartbeat.heard(self.now.time);
+        }
+    }
+
+    fn apply_message(&mut self, token: Token, message: Message<'_>) {
+        match message {
+            Message::Text(text) => {
+                if let Some(connection) = self.table.get_mut(token) {
+                    connection.traffic.messages_in += 1;
+                }
+                self.carry_out_rpc(token, &text);
+            }
+            Message::Ping(payload) => {
+                let mut pong = Vec::with_capacity(payload.len() + 2);
+                write_pong(&mut pong, payload);
+                self.send_system(token, Payload::Shared(pong.into()));
+            }
+            Message::Pong(_) => {}
+            Message::Close { code, .. } => {
+                // RFC 6455 section 5.5.1: the close frame is answered with its own code.
+                let farewell = Farewell::Close { code: code.unwrap_or(1000), text: "".into() };
+                self.close(token, Reason::PeerClosed, farewell);
+            }
+            Message::Binary(_) => unreachable!("the decoder refuses binary messages"),
+        }
+    }
+
+    fn close_at_websocket_fault(&mut self, token: Token, fault: Fault) {
+        let reason = if fault.code == 1009 { Reason::TooLarge } else { Reason::ProtocolError };
+        self.close(token, reason, Farewell::Close { code: fault.code, text: fault.what.into() });
+    }
+
+    pub(super) fn kick_client(&mut self, token: Token) {
+        let open = self.table.get(token).is_some_and(Connection::is_open_websocket);
+        let farewell = if open {
+            Farewell::Close { code: 4403, text: "by the operator".into() }
+        } else {
+            Farewell::None
+        };
+        self.close(token, Reason::Kicked, farewell);
+    }
+}
+
+impl<T> Connection<T> {
+    pub(super) fn is_open_websocket(&self) -> bool {
+        matches!(&self.session, Session::WebSocket(session) if session.is_open())
+    }
+}
