@@ -87,13 +87,13 @@ impl Frames {
         self.queued.insert(Queued { payload, replay, next: NONE }) as u32
     }
 
-    pub fn remove(&mut self, key: u32) -> (Payload, bool) {
+    pub fn remove(&mut self, key: u32) -> Payload {
         self.count.unbound += 1;
-        let Queued { payload, replay, .. } = self.queued.remove(key as usize);
+        let Queued { payload, .. } = self.queued.remove(key as usize);
         if self.queued.is_empty() && self.queued.capacity() > 1024 {
             self.queued = Slab::new(); // the peak of a burst is not kept
         }
-        (payload, replay)
+        payload
     }
 
     pub fn payload(&self, key: u32) -> &Payload {

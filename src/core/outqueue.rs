@@ -162,12 +162,12 @@ impl OutQueue {
         if let Some((key, written)) = self.begun
             && written == 0
         {
-            cleared += frames.remove(key).0.len();
+            cleared += frames.remove(key).len();
             self.begun = None;
         }
         self.take_bytes(frames, cleared);
         self.replay = match self.begun {
-            Some((key, _)) if frames.is_replay(key) => frames.payload(key).len(),
+            Some((key, written)) if frames.is_replay(key) => frames.payload(key).len() - written,
             _ => 0,
         };
     }
@@ -176,7 +176,7 @@ impl OutQueue {
     pub fn release(&mut self, frames: &mut Frames) {
         self.clear(frames);
         if let Some((key, written)) = self.begun.take() {
-            let rest = frames.remove(key).0.len() - written;
+            let rest = frames.remove(key).len() - written;
             self.take_bytes(frames, rest);
         }
         self.replay = 0;
@@ -270,16 +270,16 @@ impl OutQueue {
                 }
             };
             let rest = frames.payload(key).len() - before;
-            if left < rest {
-                self.begun = Some((key, before + left));
-                left = 0;
+            let taken = left.min(rest);
+            left -= taken;
+            if frames.is_replay(key) {
+                self.replay -= taken;
+            }
+            if taken < rest {
+                self.begun = Some((key, before + taken));
             } else {
                 self.begun = None;
-                left -= rest;
-                let (payload, replay) = frames.remove(key);
-                if replay {
-                    self.replay -= payload.len();
-                }
+                frames.remove(key);
             }
         }
         self.take_bytes(frames, written);

@@ -96,7 +96,13 @@ impl<T: Transport> Engine<T> {
             Session::WebSocket(session) => {
                 sums.commands_of_callers += session.commands.len();
                 sums.subscriptions += session.subscriptions.len();
-                sums.clients += usize::from(self.clients.get(&session.client) == Some(&token));
+                if session.is_open() != (self.clients.get(&session.client) == Some(&token)) {
+                    found.push(format!(
+                        "{token:?} is {} but the registry differs",
+                        if session.is_open() { "open" } else { "not open" }
+                    ));
+                }
+                sums.clients += usize::from(session.is_open());
                 self.audit_subscriptions(token, &session.subscriptions, found);
                 let replays = session.replays.iter().flat_map(|replays| replays.iter());
                 for replay in replays {

@@ -103,7 +103,14 @@ impl<T: Transport> Engine<T> {
             Farewell::Bye { code, text } => {
                 system_frame(&mut frame, Kind::Bye, 0, 0, code, cut(&text).as_bytes());
             }
-            Farewell::Close { code, text } => write_close(&mut frame, code, &text),
+            Farewell::Close { code, text } => {
+                write_close(&mut frame, code, &text);
+                if !gives_up_on_reader(reason) {
+                    // Answers that were queued go out first.
+                    connection.out.push_user(&mut self.frames, Payload::copy(&frame));
+                    frame.clear();
+                }
+            }
             Farewell::Refused(text) => {
                 Refusal::new(429, "limit_exceeded", text).write(&mut frame, true, false, date);
             }
@@ -177,6 +184,11 @@ impl<T: Transport> Engine<T> {
         };
         self.close(token, Reason::SlowConsumer, farewell);
     }
+}
+
+/// Whether what is queued is dropped because the client does not take it anyway.
+fn gives_up_on_reader(reason: Reason) -> bool {
+    matches!(reason, Reason::SlowConsumer | Reason::LimitExceeded | Reason::HeartbeatTimeout)
 }
 
 /// The text of a BYE is at most 256 bytes.

@@ -161,11 +161,7 @@ impl<T: Transport> Engine<T> {
         let session = match class {
             Class::Router => Session::Router(RouterSession::new(now)),
             Class::Http => Session::Http(HttpSession::new(now)),
-            Class::App | Class::Page => {
-                let client = self.mint.session();
-                self.clients.insert(client, token);
-                Session::WebSocket(WebSocketSession::new(now, client))
-            }
+            Class::App | Class::Page => Session::WebSocket(WebSocketSession::new(now, self.mint.session())),
         };
         let timer_at = now + self.first_timeout(class);
         let connection = Connection {

@@ -47,6 +47,7 @@ impl<T: Transport> Engine<T> {
         if let Some(session) = self.table.get_mut(token).and_then(|connection| connection.session.websocket())
         {
             session.heartbeat.heard(self.now.time);
+            self.clients.insert(session.client, token);
         }
     }
 

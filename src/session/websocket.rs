@@ -105,10 +105,12 @@ impl WebSocketSession {
         let Some(scanned) = &mut self.handshake else { return Handshake::Incomplete };
         let (result, used) = match parse_head(input, scanned, MAX_HANDSHAKE_BYTES) {
             Ok(None) => return Handshake::Incomplete,
-            Ok(Some((head, _))) if head.body != BodyLength::None => {
-                (Err(Refusal::bad_request("a handshake has no body")), 0)
+            Ok(Some((head, used))) => {
+                let has_body = !matches!(head.body, BodyLength::None | BodyLength::Exactly(0));
+                let checked = upgrade::check(&head, class, origins);
+                let refusal = || Refusal::bad_request("a handshake has no body");
+                (checked.and_then(|accept| if has_body { Err(refusal()) } else { Ok(accept) }), used)
             }
-            Ok(Some((head, used))) => (upgrade::check(&head, class, origins), used),
             Err(error) => (Err(error.into()), 0),
         };
         *input = &mut std::mem::take(input)[used..];

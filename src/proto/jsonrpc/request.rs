@@ -365,4 +365,11 @@ mod tests {
             parse(&format!(r#"{{"jsonrpc":"2.0","id":{json},"method":{text:?}}}"#));
         }
     }
+
+    #[test]
+    fn a_comma_too_many_is_a_parse_error() {
+        for text in ["[1,]", "[{},]", "[,1]", "[1 1]"] {
+            assert!(matches!(parse(text), Incoming::One(Err(Refusal { code: PARSE_ERROR, .. }))), "{text}");
+        }
+    }
 }
