@@ -155,10 +155,17 @@ impl OutQueue {
         }
     }
 
-    /// Drops everything that was not begun, to make way for last words. No command may have a turn left.
+    /// Drops everything that was not begun.
     pub fn clear(&mut self, frames: &mut Frames) {
+        let cleared = self.system.clear(frames);
+        self.take_bytes(frames, cleared);
+        self.clear_user(frames);
+    }
+
+    /// Drops what was not begun of the user lane, to make way for last words. No command may have a turn left.
+    pub fn clear_user(&mut self, frames: &mut Frames) {
         debug_assert!(self.turns.is_empty());
-        let mut cleared = self.system.clear(frames) + self.user.clear(frames);
+        let mut cleared = self.user.clear(frames);
         if let Some((key, written)) = self.begun
             && written == 0
         {

@@ -125,6 +125,17 @@ impl Shadows {
         &self.shadows[key as usize]
     }
 
+    /// Where the tenant of a slot is bound, whoever that is.
+    pub fn holder(&self, key: u32) -> Option<Token> {
+        self.shadows.get(key as usize)?.bound
+    }
+
+    /// The shadow that is bound on `token`, if `key` is still it: a session that was taken over outlives its claim, and
+    /// perhaps the shadow.
+    pub fn bound_on(&self, key: u32, token: Token) -> Option<&Shadow> {
+        self.shadows.get(key as usize).filter(|shadow| shadow.bound == Some(token))
+    }
+
     /// The connection that `id` is bound on.
     pub fn bound(&self, id: &str) -> Option<Token> {
         self.get(self.find(id)?).bound
@@ -185,12 +196,10 @@ impl Shadows {
         key
     }
 
-    /// The session on `token` ended. False if the router is bound elsewhere by now.
-    pub fn unbind(&mut self, key: u32, token: Token, now: Time, limits: &ShadowSettings) -> bool {
+    /// The session on `token` ended: the id of its router, unless that is bound elsewhere by now.
+    pub fn unbind(&mut self, key: u32, token: Token, now: Time, limits: &ShadowSettings) -> Option<Rc<str>> {
+        let id = self.bound_on(key, token)?.id.clone();
         let shadow = &mut self.shadows[key as usize];
-        if shadow.bound != Some(token) {
-            return false;
-        }
         shadow.bound = None;
         shadow.gone_at = now;
         self.offline.push_back(&mut self.shadows, key);
@@ -199,7 +208,7 @@ impl Shadows {
         } else {
             self.make_room(0, limits, None);
         }
-        true
+        Some(id)
     }
 
     /// Counts an event, and keeps or clears the topic's value. Returns the event's `seq`.

@@ -42,7 +42,7 @@ fn a_shadow_outlives_its_session_and_comes_back_with_its_epoch() {
     let key = bench.bind("a", 1);
     let epoch = bench.shadows.get(key).epoch;
     assert_eq!(bench.retain(key, "t", b"1", &LIMITS), 1);
-    assert!(bench.shadows.unbind(key, token(1), Time(0), &LIMITS));
+    assert_eq!(bench.shadows.unbind(key, token(1), Time(0), &LIMITS).as_deref(), Some("a"));
     let again = bench.bind("a", 2);
     let shadow = bench.shadows.get(again);
     assert_eq!((shadow.epoch, shadow.seq, shadow.values()), (epoch, 1, 1));
@@ -54,8 +54,21 @@ fn an_old_session_does_not_unbind_its_successor() {
     let mut bench = Bench::new();
     let key = bench.bind("a", 1);
     assert_eq!(bench.shadows.bind("a", token(2), &mut bench.mint, &LIMITS), (key, Some(token(1))));
-    assert!(!bench.shadows.unbind(key, token(1), Time(0), &LIMITS));
+    assert_eq!(bench.shadows.unbind(key, token(1), Time(0), &LIMITS), None);
     assert_eq!(bench.shadows.bound("a"), Some(token(2)));
+}
+
+#[test]
+fn an_old_session_may_outlive_the_shadow() {
+    let limits = ShadowSettings { keep: Duration::ZERO, ..LIMITS };
+    let mut bench = Bench::new();
+    let key = bench.bind("a", 1);
+    bench.bind("a", 2);
+    assert!(bench.shadows.unbind(key, token(2), Time(0), &limits).is_some());
+    assert_eq!(bench.shadows.unbind(key, token(1), Time(0), &limits), None);
+    assert_eq!(bench.bind("b", 3), key, "the slot is used again");
+    assert_eq!(bench.shadows.unbind(key, token(1), Time(0), &limits), None);
+    bench.shadows.recount().unwrap();
 }
 
 #[test]

@@ -84,7 +84,7 @@ impl<T: Transport> Engine<T> {
                     ));
                 }
                 if let Some(bound) = session.bound {
-                    sums.bound += usize::from(self.shadows.get(bound.shadow).bound == Some(token));
+                    sums.bound += usize::from(self.shadows.bound_on(bound.shadow, token).is_some());
                 }
             }
             Session::Http(session) => {

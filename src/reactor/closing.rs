@@ -125,7 +125,11 @@ impl<T: Transport> Engine<T> {
             }
         }
         if !frame.is_empty() {
-            connection.out.clear(&mut self.frames);
+            if gives_up_on_reader(reason) {
+                connection.out.clear(&mut self.frames);
+            } else {
+                connection.out.clear_user(&mut self.frames);
+            }
             connection.out.push_system(&mut self.frames, Payload::copy(&frame));
         }
         if connection.out.is_empty() || connection.writable {

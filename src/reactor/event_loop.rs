@@ -50,7 +50,10 @@ impl EventLoop {
         let poll = Poll::new().map_err(text)?;
         let registry = Rc::new(poll.registry().try_clone().map_err(text)?);
         let signals = Signals::new(&registry, mio::Token(SIGNALS)).map_err(text)?;
-        let notifier = Notifier::from_env().map_err(text)?;
+        let notifier = Notifier::from_env().unwrap_or_else(|error| {
+            log::warn!(error:% = error; "NOTIFY_SOCKET cannot be used: the service manager is not told");
+            Notifier::silent()
+        });
         let listeners = bind_all(&settings, &registry)?;
         let now = read_clock();
         let mut seed = [0; 8];
@@ -96,6 +99,7 @@ impl EventLoop {
         self.notifier.ready(&self.ready_line());
         let mut events = Events::with_capacity(EVENTS_PER_POLL);
         loop {
+            self.log_waits = !crate::ops::log::flush().done;
             let timeout = self.timeout();
             if let Err(error) = self.poll.poll(&mut events, timeout)
                 && error.kind() != io::ErrorKind::Interrupted
@@ -278,7 +282,6 @@ impl EventLoop {
             self.notifier.watchdog();
             self.watchdog = Some((every, now + every));
         }
-        self.log_waits = !crate::ops::log::flush().done;
     }
 
     /// How long the poll may sleep.

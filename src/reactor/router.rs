@@ -5,7 +5,7 @@ use super::connection::Farewell;
 use super::engine::Engine;
 use crate::core::frames::{INLINE_BYTES, Payload};
 use crate::fault::{Fault as Planted, planted};
-use crate::id::{PRESENCE, Reason, Token};
+use crate::id::{Reason, Token};
 use crate::limits::{MAX_FRAGMENT_BYTES, MAX_MESSAGE_BYTES, MAX_PING_BYTES};
 use crate::net::transport::Transport;
 use crate::proto::router::{Fault, HEADER_BYTES, Kind, flags, header, system_frame};
@@ -83,15 +83,14 @@ impl<T: Transport> Engine<T> {
 
     /// A session has ended. Its router is offline, unless it is bound elsewhere by now.
     pub(super) fn router_gone(&mut self, token: Token, bound: Bound, reason: Reason) {
-        let router = self.shadows.get(bound.shadow).id.clone();
         let holder = match planted(Planted::TrustStaleRegistryEntry) {
-            true => self.shadows.get(bound.shadow).bound.unwrap_or(token),
+            true => self.shadows.holder(bound.shadow).unwrap_or(token),
             false => token,
         };
-        if self.shadows.unbind(bound.shadow, holder, self.now.time, &self.settings.shadow) {
+        if let Some(router) = self.shadows.unbind(bound.shadow, holder, self.now.time, &self.settings.shadow)
+        {
             self.publish_presence(&router, false, &bound.session.to_string(), Some(reason));
         }
-        debug_assert!(!router.starts_with(PRESENCE));
     }
 
     fn reply_part(&mut self, token: Token, id: u32, part_flags: u8, body: &[u8]) {

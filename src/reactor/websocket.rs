@@ -43,7 +43,7 @@ impl<T: Transport> Engine<T> {
     fn upgrade(&mut self, token: Token, accept: &str) {
         let mut answer = Vec::new();
         write_upgrade(&mut answer, accept, self.scratch.date.text(self.now.unix_ms));
-        self.send_user(token, Payload::Shared(answer.into()));
+        self.send_system(token, Payload::Shared(answer.into())); // before the answers to frames behind the handshake
         if let Some(session) = self.table.get_mut(token).and_then(|connection| connection.session.websocket())
         {
             session.heartbeat.heard(self.now.time);

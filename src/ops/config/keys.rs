@@ -42,7 +42,9 @@ pub struct Key {
 /// Durations: 30 days. What is meant to last longer is meant to be off.
 pub const MAX_SECONDS: u64 = 30 * 86_400;
 /// Linux takes no higher values for TCP_KEEPIDLE and TCP_KEEPINTVL (tcp(7)).
-pub const MAX_KEEPALIVE_S: u64 = 32_767;
+const MAX_KEEPALIVE_S: u64 = 32_767;
+/// TCP_USER_TIMEOUT is a signed 32-bit number of milliseconds.
+pub const MAX_USER_TIMEOUT_S: u64 = 2_147_483;
 /// Linux takes no higher value for TCP_KEEPCNT (tcp(7)).
 pub const MAX_KEEPALIVE_COUNT: u64 = 127;
 const MAX_CONNECTIONS: u64 = 1_000_000;
@@ -69,7 +71,7 @@ macro_rules! listener {
             key(concat!($name, ".keepalive.count"), MAX_KEEPALIVE_COUNT, |s| {
                 Whole(&mut s.$of.listen.keepalive_count)
             }),
-            key(concat!($name, ".keepalive.user_timeout_s"), MAX_KEEPALIVE_S, |s| {
+            key(concat!($name, ".keepalive.user_timeout_s"), MAX_USER_TIMEOUT_S, |s| {
                 Whole(&mut s.$of.listen.user_timeout_s)
             }),
             key(concat!($name, ".notsent_lowat_bytes"), 16 * MIB, |s| {

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use super::Fault;
-use super::keys::MAX_KEEPALIVE_S;
+use super::keys::MAX_USER_TIMEOUT_S;
 use crate::limits::{ListenSettings, Settings};
 
 /// The keys that the file gives, and where their values begin, in bytes.
@@ -39,13 +39,13 @@ fn user_timeout(name: &str, listen: &mut ListenSettings, given: &Given, faults: 
             );
             faults.push(Fault { at, name: key("user_timeout_s"), text });
         }
-    } else if let Some(follows) = u32::try_from(least).ok().filter(|_| least <= MAX_KEEPALIVE_S) {
+    } else if let Some(follows) = u32::try_from(least).ok().filter(|_| least <= MAX_USER_TIMEOUT_S) {
         listen.user_timeout_s = follows;
     } else {
         let keys = ["idle_s", "interval_s", "count"].map(key);
         let at = keys.iter().filter_map(|key| given.get(key.as_str())).max().copied().unwrap_or(0);
         let text =
-            format!("idle_s + interval_s × count is {least} s; at most {MAX_KEEPALIVE_S} s would be right");
+            format!("idle_s + interval_s × count is {least} s; at most {MAX_USER_TIMEOUT_S} s would be right");
         faults.push(Fault { at, name: format!("{name}.keepalive"), text });
     }
 }

@@ -192,6 +192,7 @@ fn the_user_timeout_follows_the_keepalive_and_is_never_below_it() {
     assert_eq!(good(&keepalive("")).router.listen.user_timeout_s, 11);
     assert_eq!(good(&keepalive("user_timeout_s = 11")).router.listen.user_timeout_s, 11);
     assert_eq!(good(&keepalive("user_timeout_s = 12")).router.listen.user_timeout_s, 12);
+    assert_eq!(good("router.keepalive.idle_s = 32767").router.listen.user_timeout_s, 32_827);
     assert_wrong(
         &keepalive("user_timeout_s = 10"),
         "c.toml:5:18: router.keepalive.user_timeout_s: 10 is below",
@@ -199,9 +200,9 @@ fn the_user_timeout_follows_the_keepalive_and_is_never_below_it() {
     );
     assert_wrong("http.keepalive.user_timeout_s = 74", "c.toml:1:33: http.keepalive.user_timeout_s: ", "75");
     assert_wrong(
-        "http.keepalive.idle_s = 32767",
-        "c.toml:1:25: http.keepalive: idle_s + interval_s × count is 32827 s",
-        "at most 32767",
+        "http.keepalive.interval_s = 32767\nhttp.keepalive.count = 127",
+        "c.toml:2:24: http.keepalive: idle_s + interval_s × count is 4161424 s",
+        "at most 2147483",
     );
 }
 

@@ -36,7 +36,7 @@ pub fn decode<'i>(input: &mut &'i [u8]) -> Result<Option<Frame<'i>>, Fault> {
         return Err(Fault::TooLarge("body_len is over 16384"));
     }
     if name_len > MAX_NAME_BYTES {
-        return Err(Fault::TooLarge("name_len is over 128"));
+        return Err(Fault::Protocol("name_len is over 128"));
     }
     let kind = kind_from_router(header[0])?;
     check_header(kind, header[1], id, name_len, body_len)?;
@@ -46,8 +46,12 @@ pub fn decode<'i>(input: &mut &'i [u8]) -> Result<Option<Frame<'i>>, Fault> {
     let (name, rest) = rest.split_at(name_len);
     let (body, rest) = rest.split_at(body_len);
     let name = std::str::from_utf8(name).map_err(|_| Fault::Protocol("the name is not UTF-8"))?;
-    if kind == Kind::Bye && std::str::from_utf8(body).is_err() {
-        return Err(Fault::Protocol("the reason of a BYE is not UTF-8"));
+    let is_text = kind == Kind::Bye || kind == Kind::End && header[1] & flags::ERROR != 0;
+    if is_text && std::str::from_utf8(body).is_err() {
+        return Err(Fault::Protocol("the text of a BYE or END is not UTF-8"));
+    }
+    if kind == Kind::Bye && !id::is_id(name) {
+        return Err(Fault::Protocol("a BYE is named by its code"));
     }
     if kind == Kind::Event && !name.is_empty() && !id::is_topic(name) {
         return Err(Fault::Protocol("a topic is 1 to 128 of A-Za-z0-9._:-/"));
@@ -163,7 +167,7 @@ mod tests {
         let huge = [0xff, 0xff, 0, 0, 0, 0, 0, 0, 0, 0, 0x40, 0x01];
         assert!(matches!(fault(&huge), Fault::TooLarge(_)));
         let long_name = [0x12, 0, 0, 129, 0, 0, 0, 0, 0, 0, 0, 0];
-        assert!(matches!(fault(&long_name), Fault::TooLarge(_)));
+        assert!(matches!(fault(&long_name), Fault::Protocol(_)));
     }
 
     #[test]
@@ -179,6 +183,8 @@ mod tests {
             (raw(0x05, 0, 0, b"x", &[b'r'; 257]), "long BYE"),
             (raw(0x05, 0, 1, b"x", b""), "BYE with an id"),
             (raw(0x05, 0, 0, b"x", &[0xff]), "BYE not UTF-8"),
+            (raw(0x05, 0, 0, b"", b""), "BYE without a code"),
+            (raw(0x23, 2, 1, b"", &[0xff]), "END not UTF-8"),
             (raw(0x11, 0, 0, b"", b""), "REPLY with id 0"),
             (raw(0x11, 8, 1, b"", b""), "RETAIN on REPLY"),
             (raw(0x11, 1, 1, b"", b""), "empty part with MORE"),

@@ -1,0 +1,240 @@
+//! What connections cost in memory, counted by the allocator: an idle one, a heartbeat, a message that is over.
+//!
+//! One test in this file: the count is the whole process's.
+
+use berth::clock::Now;
+use berth::id::{Class, Token};
+use berth::limits::Settings;
+use berth::net::transport::{Info, Transport};
+use berth::reactor::{Engine, Readiness};
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::RefCell;
+use std::io::{self, IoSlice};
+use std::rc::Rc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+/// Counts what is asked for, nothing else.
+struct Counting;
+
+static LIVE: AtomicUsize = AtomicUsize::new(0);
+static ALLOCATIONS: AtomicUsize = AtomicUsize::new(0);
+
+// SAFETY: every call goes to the system's allocator unchanged; only numbers are kept beside it.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        ALLOCATIONS.fetch_add(1, Ordering::Relaxed);
+        LIVE.fetch_add(layout.size(), Ordering::Relaxed);
+        // SAFETY: the caller keeps the contract of `GlobalAlloc`.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
+        LIVE.fetch_sub(layout.size(), Ordering::Relaxed);
+        // SAFETY: as above.
+        unsafe { System.dealloc(block, layout) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+/// What the one peer that talks has sent and was not read, and how much all peers were sent: one for all of them, so that
+/// the test's own side costs nothing.
+#[derive(Default)]
+struct Wire {
+    sender: u64,
+    bytes: Vec<u8>,
+    taken: usize,
+}
+
+struct Socket {
+    number: u64,
+    wire: Rc<RefCell<Wire>>,
+}
+
+impl Transport for Socket {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let mut wire = self.wire.borrow_mut();
+        if wire.sender != self.number || wire.bytes.is_empty() {
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
+        let count = wire.bytes.len().min(buffer.len());
+        buffer[..count].copy_from_slice(&wire.bytes[..count]);
+        wire.bytes.drain(..count);
+        Ok(count)
+    }
+
+    fn write(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+        let count = slices.iter().map(|slice| slice.len()).sum();
+        self.wire.borrow_mut().taken += count;
+        Ok(count)
+    }
+
+    fn shutdown_write(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn take_error(&mut self) -> Option<io::Error> {
+        None
+    }
+
+    fn info(&self) -> Option<Info> {
+        None
+    }
+
+    fn close(self) {}
+}
+
+struct Bench {
+    engine: Engine<Socket>,
+    wire: Rc<RefCell<Wire>>,
+    now: Now,
+}
+
+impl Bench {
+    fn new() -> Self {
+        let now = Now::default();
+        let wire = Rc::new(RefCell::new(Wire { bytes: Vec::with_capacity(1 << 16), ..Wire::default() }));
+        Self { engine: Engine::new(Settings::default(), 1, now), wire, now }
+    }
+
+    fn connect(&mut self, class: Class) -> Token {
+        let wire = self.wire.clone();
+        let open = |token: Token| Ok::<_, io::Error>(Socket { number: token.to_u64(), wire });
+        self.engine.accept(class, "127.0.0.1:1".parse().unwrap(), open).unwrap()
+    }
+
+    fn pass(&mut self, time: Duration) {
+        self.now.time = self.now.time + time;
+        self.engine.set_now(self.now);
+    }
+
+    /// The peer sends `bytes`; how many bytes all peers are sent upon it.
+    fn send(&mut self, token: Token, bytes: &[u8]) -> usize {
+        self.pass(Duration::from_micros(10));
+        let before = {
+            let mut wire = self.wire.borrow_mut();
+            wire.sender = token.to_u64();
+            wire.bytes.extend_from_slice(bytes);
+            wire.taken
+        };
+        self.engine.event(token, Readiness { readable: true, ..Readiness::default() });
+        self.engine.turn();
+        let wire = self.wire.borrow();
+        assert!(wire.bytes.is_empty(), "everything was read");
+        wire.taken - before
+    }
+
+    fn router(&mut self, number: usize) -> Token {
+        let token = self.connect(Class::Router);
+        assert!(self.send(token, &frame(0x01, 0, 1, &format!("router-{number:05}"), b"")) > 0);
+        token
+    }
+
+    fn watcher(&mut self, number: usize) -> Token {
+        let token = self.connect(Class::App);
+        let handshake = "GET /ws HTTP/1.1\r\nHost: 127.0.0.1\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+                         Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n";
+        assert!(self.send(token, handshake.as_bytes()) > 0);
+        let call = format!(
+            r#"{{"jsonrpc":"2.0","id":1,"method":"subscribe","params":{{"router":"router-{number:05}","topic":"*"}}}}"#
+        );
+        assert!(self.send(token, &text(&call)) > 0);
+        token
+    }
+}
+
+fn frame(kind: u8, flags: u8, id: u32, name: &str, body: &[u8]) -> Vec<u8> {
+    let mut bytes = vec![kind, flags];
+    bytes.extend((name.len() as u16).to_be_bytes());
+    bytes.extend(id.to_be_bytes());
+    bytes.extend((body.len() as u32).to_be_bytes());
+    bytes.extend(name.as_bytes());
+    bytes.extend(body);
+    bytes
+}
+
+/// A text message of less than 126 bytes with a mask of zeros.
+fn text(payload: &str) -> Vec<u8> {
+    let mut bytes = vec![0x81, 0x80 | u8::try_from(payload.len()).unwrap(), 0, 0, 0, 0];
+    bytes.extend(payload.as_bytes());
+    bytes
+}
+
+fn live() -> usize {
+    LIVE.load(Ordering::Relaxed)
+}
+
+/// What `work` allocated in number, and what it left behind in bytes.
+fn cost(work: impl FnOnce()) -> (usize, isize) {
+    let (allocations, bytes) = (ALLOCATIONS.load(Ordering::Relaxed), live());
+    work();
+    (ALLOCATIONS.load(Ordering::Relaxed) - allocations, live() as isize - bytes as isize)
+}
+
+const EACH: usize = 10_000;
+
+#[test]
+fn idle_connections_are_small_and_nothing_stays() {
+    let mut bench = Bench::new();
+    let empty = live();
+    let routers: Vec<Token> = (0..EACH).map(|number| bench.router(number)).collect();
+    let with_routers = live();
+    let watchers: Vec<Token> = (0..EACH).map(|number| bench.watcher(number)).collect();
+    let per_router = (with_routers - empty) / EACH;
+    let per_watcher = (live() - with_routers) / EACH;
+    println!(
+        "heap of an idle router: {per_router} bytes, its shadow included; of an idle watcher: {per_watcher}"
+    );
+    assert!(per_router <= 1024 && per_watcher <= 1024);
+
+    pings_allocate_nothing(&mut bench, &routers, &watchers);
+    messages_leave_nothing(&mut bench, &routers);
+    assert_eq!(bench.engine.audit(), Vec::<String>::new());
+}
+
+fn pings_allocate_nothing(bench: &mut Bench, routers: &[Token], watchers: &[Token]) {
+    let pings = [frame(0x03, 0, 7, "", b""), frame(0x03, 0, 8, "", &[1; 64])];
+    for ping in &pings {
+        bench.send(routers[1], ping);
+    }
+    let answered = cost(|| {
+        for token in &routers[..100] {
+            for ping in &pings {
+                assert_eq!(bench.send(*token, ping), ping.len());
+            }
+        }
+    });
+    assert_eq!(answered, (0, 0), "allocations and bytes left by 200 PINGs");
+
+    // The server's own: everybody is silent for an interval, twice; the second time every table has its size.
+    for round in 0..2 {
+        bench.pass(Duration::from_secs(61));
+        let before = bench.wire.borrow().taken;
+        let pinged = cost(|| bench.engine.turn());
+        assert_eq!(bench.wire.borrow().taken - before, EACH * 12 + EACH * 2, "everybody is pinged");
+        if round == 1 {
+            assert_eq!(pinged.1, 0, "bytes left by {} PINGs", 2 * EACH);
+        }
+        let pongs = [frame(0x04, 0, 0, "", b""), vec![0x8a, 0x80, 0, 0, 0, 0]];
+        routers.iter().for_each(|token| assert_eq!(bench.send(*token, &pongs[0]), 0));
+        watchers.iter().for_each(|token| assert_eq!(bench.send(*token, &pongs[1]), 0));
+    }
+    assert_eq!(bench.engine.counts().connections(Class::Router).unbound, 0, "nobody was taken for dead");
+}
+
+fn messages_leave_nothing(bench: &mut Bench, routers: &[Token]) {
+    let caller = bench.connect(Class::Http);
+    let one_way = "POST /v1/routers/router-00001/commands/do?oneway=1 HTTP/1.1\r\nHost: 127.0.0.1\r\n\
+                   Content-Length: 5\r\n\r\nhello";
+    let event = frame(0x12, 0x04, 0, "topic", br#"{"level":1}"#);
+    let mut round = || {
+        for token in &routers[..100] {
+            assert!(bench.send(*token, &event) > event.len(), "its watcher is shown it");
+            assert!(bench.send(caller, one_way.as_bytes()) > 0);
+        }
+    };
+    round();
+    assert_eq!(cost(round).1, 0, "bytes left by 100 events and 100 one-way commands");
+}
