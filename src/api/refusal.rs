@@ -3,6 +3,9 @@
 use crate::proto::http::{Answer, Problem, reason_phrase, write_answer};
 use std::borrow::Cow;
 
+/// Names and values of header fields.
+pub type Headers = &'static [(&'static str, &'static str)];
+
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refusal {
     pub status: u16,
@@ -12,13 +15,13 @@ pub struct Refusal {
     pub detail: Cow<'static, str>,
     /// For commands: whether a byte of it was written to the router.
     pub sent: Option<bool>,
-    /// The header that goes with the status, such as Allow.
-    pub header: Option<(&'static str, &'static str)>,
+    /// The header fields that go with the status, such as Allow.
+    pub headers: Headers,
 }
 
 impl Refusal {
     pub fn new(status: u16, code: &'static str, detail: impl Into<Cow<'static, str>>) -> Self {
-        Self { status, code, detail: detail.into(), sent: None, header: None }
+        Self { status, code, detail: detail.into(), sent: None, headers: &[] }
     }
 
     pub fn bad_request(detail: impl Into<Cow<'static, str>>) -> Self {
@@ -33,9 +36,10 @@ impl Refusal {
         Self::new(404, "not_found", detail)
     }
 
-    pub fn method_not_allowed(allow: &'static str) -> Self {
-        let detail = format!("this path takes {allow}");
-        Self { header: Some(("Allow", allow)), ..Self::new(405, "method_not_allowed", detail) }
+    /// 405 with `allow`, an Allow field.
+    pub fn method_not_allowed(allow: Headers) -> Self {
+        let methods = allow.first().map_or("nothing", |(_, methods)| methods);
+        Self { headers: allow, ..Self::new(405, "method_not_allowed", format!("this path takes {methods}")) }
     }
 
     pub fn router_offline() -> Self {
@@ -55,11 +59,10 @@ impl Refusal {
             detail: Cow::Borrowed(&self.detail),
             sent: self.sent,
         };
-        let header = self.header.as_slice();
         let answer = Answer {
             status: self.status,
             content_type: Some(Problem::CONTENT_TYPE),
-            extra: header,
+            extra: self.headers,
             close,
             head_only,
         };

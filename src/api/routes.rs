@@ -1,6 +1,7 @@
 //! From a request's head to the call that it makes.
 
 use super::query::Query;
+use super::refusal::Headers;
 use super::{Refusal, open_mode};
 use crate::id;
 use crate::limits::{DEFAULT_PAGE, DEFAULT_TIMEOUT_MS, PAGE, TIMEOUT_MS};
@@ -30,7 +31,7 @@ pub enum Call<'b> {
     Healthz,
     Readyz,
     /// OPTIONS: what the path takes.
-    Options(&'static str),
+    Options(Headers),
 }
 
 /// A page of a list in id order.
@@ -81,12 +82,12 @@ enum Resource<'b> {
 }
 
 impl Resource<'_> {
-    fn allow(&self) -> &'static str {
+    fn allow(&self) -> Headers {
         match self {
-            Resource::Command { .. } => "POST, OPTIONS",
-            Resource::Router(_) => "GET, HEAD, DELETE, OPTIONS",
-            Resource::Shadow(_) | Resource::Client(_) => "DELETE, OPTIONS",
-            _ => "GET, HEAD, OPTIONS",
+            Resource::Command { .. } => &[("Allow", "POST, OPTIONS")],
+            Resource::Router(_) => &[("Allow", "GET, HEAD, DELETE, OPTIONS")],
+            Resource::Shadow(_) | Resource::Client(_) => &[("Allow", "DELETE, OPTIONS")],
+            _ => &[("Allow", "GET, HEAD, OPTIONS")],
         }
     }
 }
@@ -96,7 +97,7 @@ pub fn route<'b>(head: &Head<'b>) -> Result<Call<'b>, Refusal> {
     open_mode::check_host(head)?;
     open_mode::check_same_origin(head)?;
     if head.path == "*" {
-        return Ok(Call::Options("GET, HEAD, POST, DELETE, OPTIONS"));
+        return Ok(Call::Options(&[("Allow", "GET, HEAD, POST, DELETE, OPTIONS")]));
     }
     let resource = find(head.path).ok_or_else(|| Refusal::not_found("there is nothing at this path"))?;
     let allow = resource.allow();

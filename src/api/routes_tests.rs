@@ -69,10 +69,10 @@ fn paths_and_methods() {
         assert_eq!(refused(&format!("GET {path}")).0, 404, "{path}");
     }
     assert_eq!(refused("POST /v1/routers/a/streams/b").0, 404);
-    assert_eq!(call("GET /v1/routers/a/commands/b").unwrap_err().header, Some(("Allow", "POST, OPTIONS")));
+    assert_eq!(call("GET /v1/routers/a/commands/b").unwrap_err().headers, [("Allow", "POST, OPTIONS")]);
     assert_eq!(refused("DELETE /v1/census").0, 405);
     assert_eq!(call("HEAD /healthz?anything=goes"), Ok(Call::Healthz));
-    assert_eq!(call("OPTIONS /v1/clients/c1"), Ok(Call::Options("DELETE, OPTIONS")));
+    assert_eq!(call("OPTIONS /v1/clients/c1"), Ok(Call::Options(&[("Allow", "DELETE, OPTIONS")])));
     assert!(matches!(call("OPTIONS *"), Ok(Call::Options(_))));
 }
 

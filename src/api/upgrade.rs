@@ -16,28 +16,27 @@ pub fn check(head: &Head<'_>, class: Class, page_origins: &[String]) -> Result<S
         return Err(Refusal::not_found("the WebSocket is at /ws"));
     }
     if head.method != Method::Get {
-        return Err(Refusal::method_not_allowed("GET"));
+        return Err(Refusal::method_not_allowed(&[("Allow", "GET")]));
     }
     let upgrades = head.version == Version::Http11
         && head.has_token("connection", "upgrade")
         && head.has_token("upgrade", "websocket");
     if !upgrades {
-        return Err(upgrade_required("Upgrade", "websocket", "this path takes a WebSocket upgrade only"));
+        return Err(upgrade_required("this path takes a WebSocket upgrade only"));
     }
     if single(head, "sec-websocket-version") != Some("13") {
-        return Err(upgrade_required(
-            "Sec-WebSocket-Version",
-            "13",
-            "Sec-WebSocket-Version: 13 is the only one",
-        ));
+        return Err(upgrade_required("Sec-WebSocket-Version: 13 is the only one"));
     }
     single(head, "sec-websocket-key")
         .and_then(accept_key)
         .ok_or_else(|| Refusal::bad_request("Sec-WebSocket-Key: base64 of 16 bytes, once"))
 }
 
-fn upgrade_required(name: &'static str, value: &'static str, detail: &'static str) -> Refusal {
-    Refusal { header: Some((name, value)), ..Refusal::new(426, "upgrade_required", detail) }
+/// 426 names what to upgrade to (RFC 9110 sections 7.8 and 15.5.22, RFC 6455 section 4.4).
+fn upgrade_required(detail: &'static str) -> Refusal {
+    const FIELDS: &[(&str, &str)] =
+        &[("Connection", "Upgrade"), ("Upgrade", "websocket"), ("Sec-WebSocket-Version", "13")];
+    Refusal { headers: FIELDS, ..Refusal::new(426, "upgrade_required", detail) }
 }
 
 fn single<'b>(head: &Head<'b>, name: &str) -> Option<&'b str> {

@@ -114,12 +114,7 @@ impl<T: Transport> Engine<T> {
             }
             Call::Readyz => self.respond(token, exchange, 200, Some("text/plain"), b"ready\n"),
             Call::Options(allow) => {
-                let answer = Answer {
-                    status: 204,
-                    content_type: None,
-                    extra: &[("Allow", allow)],
-                    ..Answer::default()
-                };
+                let answer = Answer { status: 204, extra: allow, ..Answer::default() };
                 self.write_answer(token, exchange, answer, &[]);
             }
         }

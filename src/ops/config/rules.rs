@@ -44,8 +44,9 @@ fn user_timeout(name: &str, listen: &mut ListenSettings, given: &Given, faults: 
     } else {
         let keys = ["idle_s", "interval_s", "count"].map(key);
         let at = keys.iter().filter_map(|key| given.get(key.as_str())).max().copied().unwrap_or(0);
-        let text =
-            format!("idle_s + interval_s × count is {least} s; at most {MAX_USER_TIMEOUT_S} s would be right");
+        let text = format!(
+            "idle_s + interval_s × count is {least} s; at most {MAX_USER_TIMEOUT_S} s would be right"
+        );
         faults.push(Fault { at, name: format!("{name}.keepalive"), text });
     }
 }
