@@ -6,7 +6,7 @@ CONFIG ?= config.toml
 ROUTERS ?= 200
 CARGO_TARGET_DIR ?= target
 
-.PHONY: run test test-faults tools fmt lint
+.PHONY: run test test-faults autobahn tools fmt lint
 
 run:
 	@command -v cargo >/dev/null || { echo "missing: cargo (Rust 1.95 or newer, https://rustup.rs)"; exit 1; }
@@ -22,6 +22,12 @@ test: tools
 # Plants each fault in turn (a release, a stale check or an answer left out); the simulation must find every one.
 test-faults:
 	cargo test --features planted-faults --test simulation
+
+# The Autobahn suite against an echo built of the same handshake, codec and queue; needs Python 2.7 (PYTHON2=path), see
+# conformance/autobahn/run.py.
+autobahn:
+	CARGO_TARGET_DIR=$(CARGO_TARGET_DIR)/echo cargo build -p berthd --features websocket-echo
+	python3 conformance/autobahn/run.py $(CARGO_TARGET_DIR)/echo/debug/berthd $(CARGO_TARGET_DIR)/autobahn
 
 # Names all that is missing for the tests, not only the first.
 tools:

@@ -105,6 +105,7 @@ impl<T: Transport> Engine<T> {
                 }
             },
             Call::Census { audit } => {
+                self.recount_held(token); // it is being read: the request's own bytes are not held any more
                 let body = self.census_json(audit);
                 self.respond_json(token, exchange, &body);
             }

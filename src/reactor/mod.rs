@@ -11,6 +11,8 @@ mod closing;
 mod command;
 pub mod connection;
 mod drain;
+#[cfg(feature = "websocket-echo")]
+mod echo;
 pub mod engine;
 pub mod event_loop;
 mod flush;

@@ -21,13 +21,18 @@ use std::time::Duration;
 impl<T: Transport> Engine<T> {
     pub fn fire_timers(&mut self) {
         while let Some(due) = self.wheel.pop(self.now.time) {
-            match due {
-                Due::Connection(token) => self.connection_due(token),
-                Due::Command(token) => self.command_due(token),
-            }
+            self.due(due);
         }
         self.shadows.expire(self.now.time, self.settings.shadow.keep);
         self.drain_due();
+    }
+
+    /// A timer has fired. One for a connection or command that is gone falls on nothing.
+    pub fn due(&mut self, due: Due) {
+        match due {
+            Due::Connection(token) => self.connection_due(token),
+            Due::Command(token) => self.command_due(token),
+        }
     }
 
     fn command_due(&mut self, token: Token) {

@@ -52,6 +52,8 @@ impl<T: Transport> Engine<T> {
     }
 
     fn apply_message(&mut self, token: Token, message: Message<'_>) {
+        #[cfg(feature = "websocket-echo")]
+        let Some(message) = self.echo(token, message) else { return };
         match message {
             Message::Text(text) => {
                 if let Some(connection) = self.table.get_mut(token) {
