@@ -48,11 +48,12 @@ impl<T: Transport> Engine<T> {
     }
 
     /// The tables that are no connections: what was counted, and how long they are.
-    pub(super) fn table_counts(&self) -> [(&'static str, Count, usize); 6] {
+    pub(super) fn table_counts(&self) -> [(&'static str, Count, usize); 7] {
         [
             ("listener", self.census.listeners, self.census.listeners_open),
             ("pending_command", self.commands.count(), self.commands.len()),
             ("subscription", self.hub.count(), self.hub.len()),
+            ("stream", Count::default(), 0), // none can be opened in this version
             ("timer", self.wheel.counts(), self.wheel.len()),
             ("shadow", self.shadows.count(), self.shadows.len()),
             ("queued_frame", self.frames.count(), self.frames.len()),

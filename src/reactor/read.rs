@@ -34,10 +34,17 @@ impl<T: Transport> Engine<T> {
             return;
         }
         if !connection.may_read(&self.settings) {
-            // Its bytes wait in the kernel. That it is gone must be seen all the same.
-            return if connection.read_closed {
-                self.gone_while_waiting(token)
-            };
+            // Its bytes wait in the kernel. They are a sign of life, and that it is gone must be seen all the same.
+            let gone = connection.read_closed;
+            match &mut connection.session {
+                Session::Router(session) => session.heartbeat.heard(self.now.time),
+                Session::WebSocket(session) => session.heartbeat.heard(self.now.time),
+                _ => {}
+            }
+            if gone {
+                self.gone_while_waiting(token);
+            }
+            return;
         }
         let mut buffer = std::mem::take(&mut self.scratch.read);
         let kept = connection.input.len();
@@ -192,7 +199,13 @@ impl<T: Transport> Engine<T> {
                 return;
             }
             closing_bytes += bytes;
-            self.close_for_limit(token, "memory.max_buffered_bytes: this connection held most");
+            let class = connection.class;
+            log::warn!(class = class.name(), address:% = connection.peer, bytes = bytes;
+                "memory.max_buffered_bytes: the connection that held most ends");
+            match class {
+                Class::Http => self.close(token, Reason::LimitExceeded, Farewell::None),
+                _ => self.close_for_limit(token, "memory.max_buffered_bytes: this connection held most"),
+            }
         }
     }
 

@@ -129,7 +129,10 @@ impl WebSocketSession {
         input: &mut &'i mut [u8],
         settings: &WebSocketSettings,
     ) -> Result<Option<Message<'i>>, Fault> {
-        let limits = Limits { max_message_bytes: settings.max_message_bytes, binary: cfg!(feature = "websocket-echo") };
+        let limits = Limits {
+            max_message_bytes: settings.max_message_bytes,
+            binary: cfg!(feature = "websocket-echo"),
+        };
         self.decoder.next(input, &limits)
     }
 
