@@ -53,6 +53,11 @@ pub const LONG_TURN: Duration = Duration::from_millis(50);
 /// A listener that ran out of descriptors tries again after this long, or when a connection has been closed.
 pub const ACCEPT_RETRY: Duration = Duration::from_millis(500);
 
+/// Descriptors that routers and clients leave to HTTP, listeners and files, of the `limit` that the process has.
+pub fn kept_descriptors(limit: usize) -> usize {
+    (limit / 8).min(64)
+}
+
 // --- What the operator may set, section 7 --------------------------------------------------------------------------
 
 /// The configuration, as the loop uses it. [`Settings::default`] is the table of SPEC section 7.

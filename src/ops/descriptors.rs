@@ -1,7 +1,6 @@
 //! The descriptor limit: raised to the hard one at the start (SPEC section 7).
 
-use crate::limits::Settings;
-use crate::reactor::engine::kept_descriptors;
+use crate::limits::{Settings, kept_descriptors};
 
 /// Raises the soft limit to the hard one, and returns it.
 pub fn raise_limit() -> usize {

@@ -16,7 +16,7 @@ use crate::core::shadows::Shadows;
 use crate::core::wheel::{Due, Wheel};
 use crate::fault::{Fault, planted};
 use crate::id::{Class, Mint, Reason, SessionId, Token};
-use crate::limits::{ListenSettings, READ_CHUNK_BYTES, Settings};
+use crate::limits::{ListenSettings, READ_CHUNK_BYTES, Settings, kept_descriptors};
 use crate::net::transport::Transport;
 use crate::session::http::HttpSession;
 use crate::session::router::RouterSession;
@@ -72,7 +72,7 @@ pub(super) struct Scratch {
     pub watchers: Vec<Token>,
     /// Subscriptions whose answer is being made: their replay begins behind it.
     pub begun: Vec<u32>,
-    pub date: super::http::DateCache,
+    pub date: super::date::DateCache,
 }
 
 /// The connection that took longest in this turn, for the log.
@@ -129,7 +129,7 @@ impl<T: Transport> Engine<T> {
                 plan: Plan::default(),
                 watchers: Vec::new(),
                 begun: Vec::new(),
-                date: super::http::DateCache::default(),
+                date: super::date::DateCache::default(),
             },
             on_unbind: None,
             costliest: Costliest::default(),
@@ -363,9 +363,4 @@ pub(super) fn mark(is_on: &mut bool, list: &mut Vec<Token>, token: Token) {
     if !std::mem::replace(is_on, true) {
         list.push(token);
     }
-}
-
-/// Descriptors that routers and clients leave to HTTP, listeners and files.
-pub fn kept_descriptors(limit: usize) -> usize {
-    (limit / 8).min(64)
 }

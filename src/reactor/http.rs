@@ -13,33 +13,9 @@ use crate::net::transport::Transport;
 use crate::proto::http::{Answer, CONTINUE, write_answer};
 use crate::session::http::{Exchange, FromCaller};
 use std::time::Duration;
-use time::OffsetDateTime;
-use time::macros::format_description;
 
 const JSON: &str = "application/json";
 const BYTES: &str = "application/octet-stream";
-
-/// The value of Date (RFC 9110 section 6.6.1), formatted once a second.
-#[derive(Debug, Default)]
-pub(super) struct DateCache {
-    second: u64,
-    text: String,
-}
-
-impl DateCache {
-    pub fn text(&mut self, unix_ms: u64) -> &str {
-        if self.text.is_empty() || unix_ms / 1000 != self.second {
-            self.second = unix_ms / 1000;
-            let format = format_description!(
-                "[weekday repr:short], [day] [month repr:short] [year] [hour]:[minute]:[second] GMT"
-            );
-            let date =
-                OffsetDateTime::from_unix_timestamp(self.second as i64).unwrap_or(OffsetDateTime::UNIX_EPOCH);
-            self.text = date.format(format).unwrap_or_default();
-        }
-        &self.text
-    }
-}
 
 impl<T: Transport> Engine<T> {
     /// Carries out the whole requests at the front of `input`, as long as each is answered at once and there is room.
@@ -242,17 +218,5 @@ impl Denied {
             Denied::Offline => Fault::NoOffline,
             Denied::Busy(_) | Denied::TooLarge => Fault::NoBusy,
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_date_of_the_rfc() {
-        let mut cache = DateCache::default();
-        assert_eq!(cache.text(784_111_777_000), "Sun, 06 Nov 1994 08:49:37 GMT");
-        assert_eq!(cache.text(784_111_778_999), "Sun, 06 Nov 1994 08:49:38 GMT");
     }
 }

@@ -10,6 +10,7 @@ mod clients;
 mod closing;
 mod command;
 pub mod connection;
+mod date;
 mod drain;
 #[cfg(feature = "websocket-echo")]
 mod echo;

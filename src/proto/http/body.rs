@@ -1,38 +1,8 @@
 //! The body of a request, gathered from reads cut anywhere (RFC 9112 section 6).
 
-use super::chunked::ChunkedDecoder;
+use super::chunked::{ChunkedDecoder, append};
+use super::error::BodyError;
 use super::framing::BodyLength;
-
-/// Why a body is refused. Behind it the connection has to be closed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum BodyError {
-    BadRequest(&'static str),
-    TooLarge,
-}
-
-impl BodyError {
-    pub fn status(self) -> u16 {
-        match self {
-            Self::BadRequest(_) => 400,
-            Self::TooLarge => 413,
-        }
-    }
-
-    /// The stable `code` of the problem document.
-    pub fn code(self) -> &'static str {
-        match self {
-            Self::BadRequest(_) => "bad_request",
-            Self::TooLarge => "too_large",
-        }
-    }
-
-    pub fn detail(self) -> &'static str {
-        match self {
-            Self::BadRequest(detail) => detail,
-            Self::TooLarge => "the body is too long",
-        }
-    }
-}
 
 /// How far one body has been read. Owns no heap: the bytes go to the Vec that each call is given.
 #[derive(Debug)]
@@ -79,20 +49,6 @@ impl BodyReader {
             Framing::Chunked(decoder) => decoder.read(input, body, max_bytes),
         }
     }
-}
-
-/// Moves up to `wanted` bytes and returns how many there were. The first get exactly the memory that they need; later,
-/// when it is short it doubles, but not beyond `longest`, the most that the whole body can become.
-pub(super) fn append(body: &mut Vec<u8>, input: &mut &[u8], wanted: usize, longest: usize) -> usize {
-    let (taken, behind) = input.split_at(wanted.min(input.len()));
-    let length = body.len() + taken.len();
-    if length > body.capacity() {
-        let capacity = (2 * body.capacity()).min(longest).max(length);
-        body.reserve_exact(capacity - body.len());
-    }
-    body.extend_from_slice(taken);
-    *input = behind;
-    taken.len()
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 //! Own code, because httparse's chunk size takes an empty size for the last chunk and a bare LF inside extensions. Here
 //! every byte has to fit the grammar, also of what is thrown away: extensions and trailer fields.
 
-use super::body::{BodyError, append};
+use super::error::BodyError;
 use super::{is_text_byte, is_token_byte};
 
 /// Bytes of extensions and trailer fields that one body may carry, all together.
@@ -155,6 +155,20 @@ impl ChunkedDecoder {
         self.discarded += 1;
         Ok(())
     }
+}
+
+/// Moves up to `wanted` bytes and returns how many there were. The first get exactly the memory that they need; later,
+/// when it is short it doubles, but not beyond `longest`, the most that the whole body can become.
+pub(super) fn append(body: &mut Vec<u8>, input: &mut &[u8], wanted: usize, longest: usize) -> usize {
+    let (taken, behind) = input.split_at(wanted.min(input.len()));
+    let length = body.len() + taken.len();
+    if length > body.capacity() {
+        let capacity = (2 * body.capacity()).min(longest).max(length);
+        body.reserve_exact(capacity - body.len());
+    }
+    body.extend_from_slice(taken);
+    *input = behind;
+    taken.len()
 }
 
 #[cfg(test)]

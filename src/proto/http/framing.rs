@@ -4,8 +4,9 @@
 //! So everything that any parser might read otherwise is refused, also where the RFC would let a recipient repair it
 //! (a repeated Content-Length, empty list elements).
 
-use super::head::{HeadError, Version};
+use super::error::HeadError;
 use super::is_token_byte;
+use super::method::Version;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BodyLength {

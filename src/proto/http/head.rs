@@ -5,9 +5,10 @@
 
 use std::mem::MaybeUninit;
 
+use super::error::HeadError;
 use super::framing::{BodyLength, Framing};
 use super::is_token_byte;
-use super::method::Method;
+use super::method::{Method, Version};
 use super::target::is_authority;
 
 /// The most field lines that a head may have.
@@ -18,12 +19,6 @@ const MAX_LEADING_EMPTY_LINES: usize = 2;
 
 /// Stands for a field value that is not UTF-8: it still counts as a line, and equals nothing that is ever expected.
 const UNREADABLE: &str = "\u{FFFD}";
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Version {
-    Http10,
-    Http11,
-}
 
 /// A request's head, borrowed from the bytes that it was read from.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -47,48 +42,6 @@ pub struct Head<'b> {
     pub json: bool,
     /// The field lines, each with its CRLF, known to be well-formed.
     fields: &'b [u8],
-}
-
-/// Why a head is refused. Behind it the connection has to be closed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum HeadError {
-    BadRequest(&'static str),
-    TooLarge,
-    NotImplemented(&'static str),
-    ExpectationFailed,
-    VersionNotSupported,
-}
-
-impl HeadError {
-    pub fn status(self) -> u16 {
-        match self {
-            Self::BadRequest(_) => 400,
-            Self::TooLarge => 431,
-            Self::NotImplemented(_) => 501,
-            Self::ExpectationFailed => 417,
-            Self::VersionNotSupported => 505,
-        }
-    }
-
-    /// The stable `code` of the problem document.
-    pub fn code(self) -> &'static str {
-        match self {
-            Self::BadRequest(_) => "bad_request",
-            Self::TooLarge => "header_too_large",
-            Self::NotImplemented(_) => "not_implemented",
-            Self::ExpectationFailed => "expectation_failed",
-            Self::VersionNotSupported => "version_not_supported",
-        }
-    }
-
-    pub fn detail(self) -> &'static str {
-        match self {
-            Self::BadRequest(detail) | Self::NotImplemented(detail) => detail,
-            Self::TooLarge => "the head is too long or has too many fields",
-            Self::ExpectationFailed => "the only expectation known is 100-continue",
-            Self::VersionNotSupported => "HTTP/1.1 and HTTP/1.0 are spoken here",
-        }
-    }
 }
 
 impl<'b> Head<'b> {

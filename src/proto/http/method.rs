@@ -1,4 +1,4 @@
-//! Request methods.
+//! Request methods and protocol versions.
 
 /// The methods of RFC 9110 section 9.3 and PATCH (RFC 5789). Any other is answered 501.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,4 +44,10 @@ impl Method {
             Self::Trace => "TRACE",
         }
     }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Version {
+    Http10,
+    Http11,
 }

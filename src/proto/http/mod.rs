@@ -7,6 +7,7 @@
 
 mod body;
 mod chunked;
+mod error;
 mod framing;
 mod head;
 mod method;
@@ -17,10 +18,11 @@ mod target;
 #[cfg(test)]
 mod head_tests;
 
-pub use body::{BodyError, BodyReader};
+pub use body::BodyReader;
+pub use error::{BodyError, HeadError};
 pub use framing::BodyLength;
-pub use head::{Head, HeadError, MAX_HEADERS, Version, parse_head};
-pub use method::Method;
+pub use head::{Head, MAX_HEADERS, parse_head};
+pub use method::{Method, Version};
 pub use problem::Problem;
 pub use response::{Answer, CONTINUE, reason_phrase, write_answer};
 pub use target::{BadEscape, host_name, is_address_or_localhost, origin_host, percent_decode, query_pairs};
