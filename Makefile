@@ -1,12 +1,13 @@
 # make run     the daemon and 200 simulated routers, until Ctrl-C   (CONFIG=file, ROUTERS=n)
 # make test    everything that must hold; needs what `make tools` names
+# make fuzz    invents input for one codec   (TARGET=one of fuzz/fuzz_targets, SECONDS=60)
 # make fmt     formats; make lint: what CI refuses
 
 CONFIG ?= config.toml
 ROUTERS ?= 200
 CARGO_TARGET_DIR ?= target
 
-.PHONY: run test test-faults autobahn tools fmt lint
+.PHONY: run test test-faults autobahn fuzz tools fmt lint
 
 run:
 	@command -v cargo >/dev/null || { echo "missing: cargo (Rust 1.95 or newer, https://rustup.rs)"; exit 1; }
@@ -28,6 +29,22 @@ test-faults:
 autobahn:
 	CARGO_TARGET_DIR=$(CARGO_TARGET_DIR)/echo cargo build -p berthd --features websocket-echo
 	python3 conformance/autobahn/run.py $(CARGO_TARGET_DIR)/echo/debug/berthd $(CARGO_TARGET_DIR)/autobahn
+
+# What libFuzzer keeps goes to the build directory; a crash to fuzz/artifacts. What is worth keeping is moved to fuzz/corpus by
+# hand, and is from then on a case of `make test`.
+TARGET ?= router_frames
+SECONDS ?= 60
+FUZZ_FOUND = $(CARGO_TARGET_DIR)/fuzz/found/$(TARGET)
+
+fuzz:
+	@missing=0; \
+	cargo +nightly --version >/dev/null 2>&1 || \
+		{ echo "missing: nightly Rust (rustup toolchain install nightly)"; missing=1; }; \
+	cargo fuzz --version >/dev/null 2>&1 || { echo "missing: cargo-fuzz (cargo install cargo-fuzz)"; missing=1; }; \
+	exit $$missing
+	@mkdir -p $(FUZZ_FOUND)
+	cargo +nightly fuzz run --target-dir $(CARGO_TARGET_DIR)/fuzz $(TARGET) $(FUZZ_FOUND) fuzz/corpus/$(TARGET) -- \
+		-max_total_time=$(SECONDS)
 
 # Names all that is missing for the tests, not only the first.
 tools:

@@ -2,65 +2,65 @@
 //!
 //! Without the feature `planted-faults`, which no release has, [`planted`] is a constant `false` and costs nothing.
 
-/// What can be skipped.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Fault {
+/// Makes the enum and the list of all of it from one place.
+macro_rules! faults {
+    ($($(#[$doc:meta])* $fault:ident,)*) => {
+        /// What can be skipped.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub enum Fault {
+            $($(#[$doc])* $fault,)*
+        }
+
+        impl Fault {
+            pub const ALL: &[Fault] = &[$(Fault::$fault,)*];
+        }
+    };
+}
+
+faults! {
     /// Releases.
     KeepSocket,
     KeepTimer,
     KeepCommandTimer,
     KeepQueuedFrames,
     KeepSubscriptions,
+    KeepChannel,
+    KeepReplay,
     KeepRegistryEntry,
     KeepHeldBytes,
+    KeepInput,
+    KeepHalfReply,
     KeepCommandsOfRouter,
     KeepCommandsOfCaller,
+    KeepCallerEntry,
+    KeepCommandIndex,
     KeepTurn,
     KeepAddressCount,
     KeepUnbindCount,
-    /// Checks for a stale token.
+    KeepShadow,
+    /// Checks for a stale token: of an event, of either timer, of the registry; and the table's own, which every reply and every
+    /// watcher's token passes.
     TrustStaleEvent,
     TrustStaleTimer,
     TrustStaleCommandTimer,
-    TrustStaleCaller,
     TrustStaleRegistryEntry,
-    /// Answers.
+    TrustStaleToken,
+    /// Answers: to a command by what became of it, by who asked, and to everything else that awaits one.
     NoReply,
     NoRouterError,
     NoDeadline,
     NoRouterLost,
+    NoDrained,
     NoDraining,
     NoOffline,
     NoBusy,
-}
-
-impl Fault {
-    pub const ALL: [Fault; 24] = [
-        Fault::KeepSocket,
-        Fault::KeepTimer,
-        Fault::KeepCommandTimer,
-        Fault::KeepQueuedFrames,
-        Fault::KeepSubscriptions,
-        Fault::KeepRegistryEntry,
-        Fault::KeepHeldBytes,
-        Fault::KeepCommandsOfRouter,
-        Fault::KeepCommandsOfCaller,
-        Fault::KeepTurn,
-        Fault::KeepAddressCount,
-        Fault::KeepUnbindCount,
-        Fault::TrustStaleEvent,
-        Fault::TrustStaleTimer,
-        Fault::TrustStaleCommandTimer,
-        Fault::TrustStaleCaller,
-        Fault::TrustStaleRegistryEntry,
-        Fault::NoReply,
-        Fault::NoRouterError,
-        Fault::NoDeadline,
-        Fault::NoRouterLost,
-        Fault::NoDraining,
-        Fault::NoOffline,
-        Fault::NoBusy,
-    ];
+    NoHttpAnswer,
+    NoRpcAnswer,
+    NoBatchAnswer,
+    NoHttpResult,
+    NoRpcResult,
+    NoAbort,
+    NoPong,
 }
 
 #[cfg(feature = "planted-faults")]

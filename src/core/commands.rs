@@ -5,6 +5,7 @@ use crate::census::Count;
 use crate::clock::Time;
 use crate::core::list::{Link, Linked, List};
 use crate::core::wheel::TimerKey;
+use crate::fault::{Fault, planted};
 use crate::id::{Generations, Token};
 use crate::limits::MAX_FRAGMENT_BYTES;
 use crate::proto::router::{HEADER_BYTES, Kind, flags, fragments, header};
@@ -245,7 +246,9 @@ impl Commands {
     pub fn remove(&mut self, key: u32, of_router: &mut OfRouter) -> Command {
         of_router.remove(&mut self.entries, key);
         let command = self.entries.remove(key as usize);
-        self.by_id.remove(&(command.router.slot, command.id));
+        if !planted(Fault::KeepCommandIndex) {
+            self.by_id.remove(&(command.router.slot, command.id));
+        }
         self.count.unbound += 1;
         if self.entries.is_empty() && self.entries.capacity() > 1024 {
             self.entries = Slab::new(); // the peak of a burst is not kept
@@ -255,7 +258,9 @@ impl Commands {
     }
 
     pub fn leave_caller(&mut self, key: u32, of_caller: &mut OfCaller) {
-        of_caller.remove(&mut self.entries, key);
+        if !planted(Fault::KeepCallerEntry) {
+            of_caller.remove(&mut self.entries, key);
+        }
     }
 
     pub fn entries(&self) -> &Slab<Command> {

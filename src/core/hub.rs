@@ -2,6 +2,7 @@
 
 use crate::census::Count;
 use crate::core::list::{Link, Linked, List};
+use crate::fault::{Fault, planted};
 use crate::id::Token;
 use hashbrown::HashTable;
 use slab::Slab;
@@ -100,7 +101,7 @@ impl Hub {
         channel.subscribers.remove(&mut self.subscriptions, key);
         self.subscriptions.remove(key as usize);
         self.count.unbound += 1;
-        if channel.subscribers.is_empty() {
+        if channel.subscribers.is_empty() && !planted(Fault::KeepChannel) {
             self.close(channel_key);
         }
     }

@@ -30,7 +30,9 @@ impl<T: Transport> Engine<T> {
         let session =
             std::mem::replace(&mut connection.session, Session::LastWords(LastWords::new(reason, until)));
         connection.closing = None;
-        connection.input = Vec::new();
+        if !planted(Fault::KeepInput) {
+            connection.input = Vec::new();
+        }
         drop(session);
         if !planted(Fault::KeepHeldBytes) {
             self.recount_held(token);

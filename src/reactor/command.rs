@@ -91,17 +91,24 @@ impl<T: Transport> Engine<T> {
             return Err(Denied::TooLarge);
         }
         let router = self.shadows.bound(ask.router).ok_or(Denied::Offline)?;
-        let connection =
-            self.table.get(router).filter(|connection| !connection.is_over()).ok_or(Denied::Offline)?;
         let mut bytes = Vec::with_capacity(ask.name.len() + ask.body.len());
         bytes.extend_from_slice(ask.name.as_bytes());
         bytes.extend_from_slice(ask.body);
         let message = Message::new(Bytes::from(bytes), ask.name.len(), ask.json);
-        let queued = connection.out.queued_bytes();
-        if queued > 0 && queued + message.unsent_bytes() > self.settings.router.max_queued_bytes {
-            return Err(Denied::Busy("router.max_queued_bytes: the queue to the router is full"));
+        if !self.takes(router, message.unsent_bytes())? {
+            self.flush_early(router);
+            if !self.takes(router, message.unsent_bytes())? {
+                return Err(Denied::Busy("router.max_queued_bytes: the queue to the router is full"));
+            }
         }
         Ok((router, message))
+    }
+
+    /// Whether the router's session is there, and its queue has room.
+    fn takes(&self, router: Token, bytes: usize) -> Result<bool, Denied> {
+        let connection =
+            self.table.get(router).filter(|connection| !connection.is_over()).ok_or(Denied::Offline)?;
+        Ok(connection.has_room(bytes, &self.settings))
     }
 
     fn after_push(&mut self, router: Token) {
@@ -143,14 +150,14 @@ impl<T: Transport> Engine<T> {
             if !planted(Fault::KeepTurn) || self.commands.get(key).message.unsent_bytes() == 0 {
                 connection.out.withdraw(&mut self.frames, &mut self.commands, key);
             }
-            if is_cut && !connection.is_over() {
+            if is_cut && !connection.is_over() && !planted(Fault::NoAbort) {
                 // The router has parts of it: tell it to throw them away.
                 let abort = header(Kind::Command, flags::ERROR, id, 0, 0);
                 connection.out.push_system(&mut self.frames, Payload::copy(&abort));
                 mark(&mut connection.in_dirty, &mut self.work.dirty, router);
             }
             if let Some(session) = connection.session.router() {
-                session.let_go(reply_bytes);
+                session.let_go(if planted(Fault::KeepHalfReply) { 0 } else { reply_bytes });
                 of_router = std::mem::take(&mut session.commands);
             }
         }
@@ -196,17 +203,16 @@ impl<T: Transport> Engine<T> {
             Outcome::RouterError { .. } => Fault::NoRouterError,
             Outcome::Deadline => Fault::NoDeadline,
             Outcome::Lost => Fault::NoRouterLost,
-            Outcome::Draining => Fault::NoDraining,
+            Outcome::Draining => Fault::NoDrained,
         };
         let (router, sent) = (command.router, command.message.is_begun());
-        let mut caller = command.caller;
-        if planted(Fault::TrustStaleCaller) {
-            caller.connection = self.table.tenant(caller.connection.slot).unwrap_or(caller.connection);
-        }
+        let caller = command.caller;
         if !planted(skipped)
             && self.table.get(caller.connection).is_some_and(|connection| !connection.is_over())
         {
             match caller.request {
+                Request::Http if planted(Fault::NoHttpAnswer) => {}
+                Request::Rpc { .. } if planted(Fault::NoRpcAnswer) => {}
                 Request::Http => self.answer_http(caller.connection, outcome, sent),
                 Request::Rpc { id, batch } => self.answer_rpc(caller.connection, id, batch, outcome, sent),
             }

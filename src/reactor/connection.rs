@@ -112,6 +112,12 @@ impl<T> Connection<T> {
         }
     }
 
+    /// Whether the queue takes `bytes` more. An empty one takes a message of any size.
+    pub fn has_room(&self, bytes: usize, settings: &Settings) -> bool {
+        let counted = self.out.counted_bytes();
+        counted == 0 || counted + bytes <= self.max_queued_bytes(settings)
+    }
+
     /// Over half full: nothing more is read, and the soft limit runs.
     pub fn is_backed_up(&self, settings: &Settings) -> bool {
         self.out.counted_bytes() > self.max_queued_bytes(settings) / 2

@@ -106,8 +106,8 @@ pub struct Readiness {
 impl<T: Transport> Engine<T> {
     /// `seed` makes session ids and epochs: random in the daemon.
     pub fn new(settings: Settings, seed: u64, now: Now) -> Self {
-        // Room for what is kept of an unfinished head or frame, and twice for what one read brings behind it.
-        let read = vec![0; settings.http.max_header_bytes.max(32_768) + 2 * READ_CHUNK_BYTES];
+        // Room for what is kept of an unfinished head or frame, and for what one read brings behind it.
+        let read = vec![0; settings.http.max_header_bytes.max(32_768) + READ_CHUNK_BYTES];
         Self {
             settings,
             now,

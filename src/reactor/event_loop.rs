@@ -14,7 +14,8 @@ use std::rc::Rc;
 use std::sync::OnceLock;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-const EVENTS_PER_POLL: usize = 1024;
+/// Few enough that a turn stays short when as many connections end at once; the rest come with the next poll.
+const EVENTS_PER_POLL: usize = 256;
 /// Tokens of generation 0 are the loop's own: listeners by index, and the signals.
 const SIGNALS: usize = u32::MAX as usize;
 /// What could not be logged at once is tried again after this long.
@@ -251,19 +252,14 @@ impl EventLoop {
                     listener.ready = false;
                     return;
                 }
-                Err(error)
-                    if matches!(
-                        error.raw_os_error(),
-                        Some(libc::EMFILE | libc::ENFILE | libc::ENOMEM | libc::ENOBUFS)
-                    ) =>
-                {
-                    // No event will say that descriptors are free again: time does.
+                Err(error) if is_gone_already(&error) => {}
+                Err(error) => {
+                    // Out of descriptors or memory: no event will say that there are some again, time does.
                     listener.starved = true;
                     self.accept_retry = Some(self.engine.now().time + ACCEPT_RETRY);
-                    log::warn!(error:% = error; "out of descriptors: accepting pauses");
+                    log::warn!(error:% = error; "accepting pauses");
                     return;
                 }
-                Err(_) => {} // that one is gone already
             }
         }
     }
@@ -319,6 +315,21 @@ impl EventLoop {
         log::warn!(ms = took.as_millis() as u64, phase = longest.0, phase_ms = longest.1.as_millis() as u64,
             class = class, address:% = address, connection_ms = costliest.nanoseconds / 1_000_000; "a long turn of the loop");
     }
+}
+
+/// Errors of the connection that was to be accepted, not of the listener (accept(2)).
+fn is_gone_already(error: &io::Error) -> bool {
+    const OF_THE_PEER: [i32; 8] = [
+        libc::ECONNABORTED,
+        libc::EINTR,
+        libc::EPROTO,
+        libc::EPERM,
+        libc::ENETDOWN,
+        libc::ENETUNREACH,
+        libc::EHOSTDOWN,
+        libc::EHOSTUNREACH,
+    ];
+    error.raw_os_error().is_some_and(|number| OF_THE_PEER.contains(&number))
 }
 
 fn bind_all(settings: &Settings, registry: &Registry) -> Result<Vec<Option<Listener>>, String> {

@@ -148,6 +148,9 @@ impl<T: Transport> Engine<T> {
     }
 
     fn respond_json(&mut self, token: Token, exchange: Exchange, body: &serde_json::Value) {
+        if planted(Fault::NoHttpResult) {
+            return;
+        }
         self.respond(token, exchange, 200, Some(JSON), body.to_string().as_bytes());
     }
 
@@ -164,16 +167,23 @@ impl<T: Transport> Engine<T> {
 
     fn write_answer(&mut self, token: Token, exchange: Exchange, answer: Answer<'_>, body: &[u8]) {
         let mut out = Vec::with_capacity(256 + body.len());
+        let exchange = self.closing_when_draining(exchange);
         let answer = Answer { close: exchange.close, head_only: exchange.head_only, ..answer };
         write_answer(&mut out, &answer, self.scratch.date.text(self.now.unix_ms), body);
         self.send_answer(token, exchange, out, Reason::Done);
     }
 
     fn refuse(&mut self, token: Token, exchange: Exchange, refusal: &Refusal) {
+        let exchange = self.closing_when_draining(exchange);
         let mut out = Vec::new();
         let date = self.scratch.date.text(self.now.unix_ms);
         refusal.write(&mut out, exchange.close, exchange.head_only, date);
         self.send_answer(token, exchange, out, reason_of(refusal));
+    }
+
+    /// The daemon may be gone before a next request came: its caller must know not to send one here.
+    fn closing_when_draining(&self, exchange: Exchange) -> Exchange {
+        Exchange { close: exchange.close || self.draining.is_some(), ..exchange }
     }
 
     /// Queues the answer; then it is the next request's turn, or the last words are said.

@@ -48,7 +48,9 @@ impl<T: Transport> Engine<T> {
         }
         let mut buffer = std::mem::take(&mut self.scratch.read);
         let kept = connection.input.len();
-        let result = if connection.readable {
+        // What is kept may be whole requests that wait for room: more is read when they have been carried out.
+        let most_unfinished = buffer.len() - READ_CHUNK_BYTES;
+        let result = if connection.readable && kept <= most_unfinished {
             receive(connection, &mut buffer[kept..kept + READ_CHUNK_BYTES])
         } else {
             Ok(0)

@@ -31,6 +31,7 @@ impl<T: Transport> Engine<T> {
     fn apply_router(&mut self, token: Token, said: FromRouter<'_>) {
         match said {
             FromRouter::Hello { router } => self.bind(token, router),
+            FromRouter::Ping { .. } if planted(Planted::NoPong) => {}
             FromRouter::Ping { id, body } => self.send_system(token, pong(id, body)),
             FromRouter::Pong => {}
             FromRouter::Bye { .. } => self.close(token, Reason::PeerClosed, Farewell::Answered),

@@ -5,7 +5,7 @@ use super::engine::Engine;
 use crate::api::routes::Page;
 use crate::core::commands::{BatchPlace, Caller, Request};
 use crate::core::frames::Payload;
-use crate::fault::planted;
+use crate::fault::{Fault, planted};
 use crate::id::{self, PRESENCE, Token};
 use crate::limits::{DEFAULT_PAGE, DEFAULT_TIMEOUT_MS, PAGE, TIMEOUT_MS};
 use crate::net::transport::Transport;
@@ -72,6 +72,7 @@ impl<T: Transport> Engine<T> {
         let mut out = Vec::new();
         match answered {
             Ok(Answered::Later) => return None,
+            _ if planted(Fault::NoRpcResult) => return None,
             Ok(Answered::Now(result)) => write_result(&mut out, id, &result),
             Err(failure) => write_failure(&mut out, id, &failure),
         }
@@ -134,7 +135,7 @@ impl<T: Transport> Engine<T> {
                 Part::Nothing | Part::Waiting => {}
             }
         }
-        if !answers.is_empty() {
+        if !answers.is_empty() && !planted(Fault::NoBatchAnswer) {
             self.send_text(token, |out| {
                 for (index, answer) in answers.iter().enumerate() {
                     out.push(if index == 0 { b'[' } else { b',' });
@@ -231,7 +232,9 @@ impl<T: Transport> Engine<T> {
             return Err(Failure::invalid("subscription: there is none of that number"));
         };
         self.hub.unsubscribe(key, &mut session.subscriptions);
-        self.end_replay(token, key);
+        if !planted(Fault::KeepReplay) {
+            self.end_replay(token, key);
+        }
         Ok(b"true".to_vec())
     }
 

@@ -23,7 +23,9 @@ impl<T: Transport> Engine<T> {
         while let Some(due) = self.wheel.pop(self.now.time) {
             self.due(due);
         }
-        self.shadows.expire(self.now.time, self.settings.shadow.keep);
+        if !planted(Fault::KeepShadow) {
+            self.shadows.expire(self.now.time, self.settings.shadow.keep);
+        }
         self.drain_due();
     }
 

@@ -147,7 +147,10 @@ impl RouterSession {
             }));
             return Ok(None);
         };
-        self.check_part(&frame, half.flags, half.body.len(), more)?;
+        if let Err(fault) = self.check_part(&frame, half.flags, half.body.len(), more) {
+            self.event = Some(half); // kept with its account: the end of the session gives both back
+            return Err(fault);
+        }
         half.body.extend_from_slice(frame.body);
         if more {
             self.event = Some(half);
