@@ -1,7 +1,7 @@
 //! What has been opened and what has been given back, by class and by reason (SPEC section 6).
 //!
 //! The third count, how many there are, is the length of the table itself: the three are kept in three places so that they
-//! disagree if something is wrong. See `reactor::report`.
+//! disagree if something is wrong. See `reactor::census`.
 
 use crate::id::{Class, Reason};
 

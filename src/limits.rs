@@ -2,7 +2,8 @@
 //!
 //! The sums, at the defaults: a router may hold 2 MiB of queue and 1 MiB of half-received messages, an HTTP caller 4 MiB
 //! of answers and 1 MiB of body, a WebSocket client 4 MiB of queue and one message of 64 KiB. The sum of all of it is
-//! bounded by `memory.max_buffered_bytes` (256 MiB), whatever the number of connections.
+//! bounded by `memory.max_buffered_bytes` (256 MiB), whatever the number of connections; it is looked at between frames, so
+//! it is passed by what one frame brings at most (1 MiB, and 100 bytes for each watcher).
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -42,6 +43,12 @@ pub const PAGE: std::ops::RangeInclusive<usize> = 1..=1000;
 pub const DEFAULT_PAGE: usize = 100;
 /// What one `read` takes at most, and the budget of a connection for one turn of the loop, in bytes.
 pub const READ_CHUNK_BYTES: usize = 65_536;
+/// Requests or JSON-RPC messages of one connection that one turn carries out.
+pub const REQUESTS_PER_TURN: usize = 64;
+/// When one turn has queued more answers than this for a connection, its next request is the next turn's, in bytes.
+pub const ANSWERS_PER_TURN_BYTES: usize = 262_144;
+/// Frames that one turn queues before it stops reading and writes.
+pub const FRAMES_PER_TURN: u64 = 65_536;
 /// What one `write` hands to the kernel at most, in bytes.
 pub const WRITE_CHUNK_BYTES: usize = 262_144;
 /// Connections accepted from one listener in one turn.
@@ -50,7 +57,7 @@ pub const ACCEPTS_PER_TURN: usize = 64;
 pub const LISTEN_BACKLOG: i32 = 4096;
 /// A turn of the loop that takes longer is logged.
 pub const LONG_TURN: Duration = Duration::from_millis(50);
-/// A listener that ran out of descriptors tries again after this long, or when a connection has been closed.
+/// A listener that ran out of descriptors tries again after this long.
 pub const ACCEPT_RETRY: Duration = Duration::from_millis(500);
 
 /// Descriptors that routers and clients leave to HTTP, listeners and files, of the `limit` that the process has.

@@ -39,13 +39,15 @@ unsafe impl GlobalAlloc for Counting {
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
 
-/// What the one peer that talks has sent and was not read, and how much all peers were sent: one for all of them, so that
-/// the test's own side costs nothing.
+/// What the one peer that talks has sent and was not read, and what all peers were sent: one for all of them, so that the
+/// test's own side costs nothing.
 #[derive(Default)]
 struct Wire {
     sender: u64,
     bytes: Vec<u8>,
     taken: usize,
+    /// What was written since the last peer sent something, as far as it goes into the capacity.
+    written: Vec<u8>,
 }
 
 struct Socket {
@@ -66,8 +68,13 @@ impl Transport for Socket {
     }
 
     fn write(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+        let mut wire = self.wire.borrow_mut();
+        for slice in slices {
+            let room = wire.written.capacity() - wire.written.len();
+            wire.written.extend_from_slice(&slice[..slice.len().min(room)]);
+        }
         let count = slices.iter().map(|slice| slice.len()).sum();
-        self.wire.borrow_mut().taken += count;
+        wire.taken += count;
         Ok(count)
     }
 
@@ -95,7 +102,8 @@ struct Bench {
 impl Bench {
     fn new() -> Self {
         let now = Now::default();
-        let wire = Rc::new(RefCell::new(Wire { bytes: Vec::with_capacity(1 << 16), ..Wire::default() }));
+        let [bytes, written] = [1 << 16, 1 << 12].map(Vec::with_capacity);
+        let wire = Rc::new(RefCell::new(Wire { bytes, written, ..Wire::default() }));
         Self { engine: Engine::new(Settings::default(), 1, now), wire, now }
     }
 
@@ -116,6 +124,7 @@ impl Bench {
         let before = {
             let mut wire = self.wire.borrow_mut();
             wire.sender = token.to_u64();
+            wire.written.clear();
             wire.bytes.extend_from_slice(bytes);
             wire.taken
         };
@@ -124,6 +133,11 @@ impl Bench {
         let wire = self.wire.borrow();
         assert!(wire.bytes.is_empty(), "everything was read");
         wire.taken - before
+    }
+
+    /// Whether this was among what all peers were sent upon the last [`Self::send`].
+    fn was_sent(&self, bytes: &[u8]) -> bool {
+        self.wire.borrow().written.windows(bytes.len()).any(|window| window == bytes)
     }
 
     fn router(&mut self, number: usize) -> Token {
@@ -140,7 +154,7 @@ impl Bench {
         let call = format!(
             r#"{{"jsonrpc":"2.0","id":1,"method":"subscribe","params":{{"router":"router-{number:05}","topic":"*"}}}}"#
         );
-        assert!(self.send(token, &text(&call)) > 0);
+        assert!(self.send(token, &websocket(0x81, call.as_bytes())) > 0);
         token
     }
 }
@@ -155,10 +169,10 @@ fn frame(kind: u8, flags: u8, id: u32, name: &str, body: &[u8]) -> Vec<u8> {
     bytes
 }
 
-/// A text message of less than 126 bytes with a mask of zeros.
-fn text(payload: &str) -> Vec<u8> {
-    let mut bytes = vec![0x81, 0x80 | u8::try_from(payload.len()).unwrap(), 0, 0, 0, 0];
-    bytes.extend(payload.as_bytes());
+/// A WebSocket frame of less than 126 bytes with a mask of zeros; `first` is FIN and the opcode.
+fn websocket(first: u8, payload: &[u8]) -> Vec<u8> {
+    let mut bytes = vec![first, 0x80 | u8::try_from(payload.len()).unwrap(), 0, 0, 0, 0];
+    bytes.extend(payload);
     bytes
 }
 
@@ -191,22 +205,26 @@ fn idle_connections_are_small_and_nothing_stays() {
 
     pings_allocate_nothing(&mut bench, &routers, &watchers);
     messages_leave_nothing(&mut bench, &routers);
+    a_sent_command_keeps_no_payload(&mut bench, routers[0]);
     assert_eq!(bench.engine.audit(), Vec::<String>::new());
 }
 
 fn pings_allocate_nothing(bench: &mut Bench, routers: &[Token], watchers: &[Token]) {
-    let pings = [frame(0x03, 0, 7, "", b""), frame(0x03, 0, 8, "", &[1; 64])];
-    for ping in &pings {
-        bench.send(routers[1], ping);
-    }
-    let answered = cost(|| {
-        for token in &routers[..100] {
-            for ping in &pings {
-                assert_eq!(bench.send(*token, ping), ping.len());
+    // A client's mask of four bytes does not come back.
+    let of_routers = [frame(0x03, 0, 7, "", b""), frame(0x03, 0, 8, "", &[1; 64])];
+    let of_clients = [websocket(0x89, b""), websocket(0x89, b"are you there?")];
+    let round = |bench: &mut Bench, count| {
+        for (router, watcher) in routers.iter().zip(watchers).take(count) {
+            for ping in &of_routers {
+                assert_eq!(bench.send(*router, ping), ping.len());
+            }
+            for ping in &of_clients {
+                assert_eq!(bench.send(*watcher, ping), ping.len() - 4);
             }
         }
-    });
-    assert_eq!(answered, (0, 0), "allocations and bytes left by 200 PINGs");
+    };
+    round(bench, 1);
+    assert_eq!(cost(|| round(bench, 100)), (0, 0), "allocations and bytes left by 400 PINGs");
 
     // The server's own: everybody is silent for an interval, twice; the second time every table has its size.
     for round in 0..2 {
@@ -217,24 +235,58 @@ fn pings_allocate_nothing(bench: &mut Bench, routers: &[Token], watchers: &[Toke
         if round == 1 {
             assert_eq!(pinged.1, 0, "bytes left by {} PINGs", 2 * EACH);
         }
-        let pongs = [frame(0x04, 0, 0, "", b""), vec![0x8a, 0x80, 0, 0, 0, 0]];
+        let pongs = [frame(0x04, 0, 0, "", b""), websocket(0x8a, b"")];
         routers.iter().for_each(|token| assert_eq!(bench.send(*token, &pongs[0]), 0));
         watchers.iter().for_each(|token| assert_eq!(bench.send(*token, &pongs[1]), 0));
     }
     assert_eq!(bench.engine.counts().connections(Class::Router).unbound, 0, "nobody was taken for dead");
 }
 
+fn post(target: &str, body: &[u8]) -> Vec<u8> {
+    let length = body.len();
+    let head = format!("POST {target} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: {length}\r\n\r\n");
+    [head.as_bytes(), body].concat()
+}
+
 fn messages_leave_nothing(bench: &mut Bench, routers: &[Token]) {
     let caller = bench.connect(Class::Http);
-    let one_way = "POST /v1/routers/router-00001/commands/do?oneway=1 HTTP/1.1\r\nHost: 127.0.0.1\r\n\
-                   Content-Length: 5\r\n\r\nhello";
     let event = frame(0x12, 0x04, 0, "topic", br#"{"level":1}"#);
-    let mut round = || {
-        for token in &routers[..100] {
-            assert!(bench.send(*token, &event) > event.len(), "its watcher is shown it");
-            assert!(bench.send(caller, one_way.as_bytes()) > 0);
+    let one_way = post("/v1/routers/router-00001/commands/do?oneway=1", b"hello");
+    let awaited = post("/v1/routers/router-00002/commands/do?timeout_ms=600000", b"hello");
+    let mut round = |ids: std::ops::Range<u32>| {
+        for id in ids {
+            assert!(bench.send(routers[id as usize % 100], &event) > event.len(), "its watcher is shown it");
+
+            bench.send(caller, &one_way);
+            assert!(bench.was_sent(&frame(0x10, 0, 0, "do", b"hello")), "the router is sent it");
+            assert!(bench.was_sent(b"HTTP/1.1 202 "));
+
+            let command = frame(0x10, 0, id, "do", b"hello");
+            assert_eq!(bench.send(caller, &awaited), command.len());
+            assert!(bench.was_sent(&command), "the router is sent it");
+            bench.send(routers[2], &frame(0x11, 0, id, "", b"fine"));
+            assert!(bench.was_sent(b"HTTP/1.1 200 ") && bench.was_sent(b"\r\n\r\nfine"));
         }
     };
-    round();
-    assert_eq!(cost(round).1, 0, "bytes left by 100 events and 100 one-way commands");
+    round(1..101);
+    assert_eq!(cost(|| round(101..201)).1, 0, "bytes left by 100 events, one-way and awaited commands each");
+}
+
+/// Only that its caller waits is left of it.
+fn a_sent_command_keeps_no_payload(bench: &mut Bench, router: Token) {
+    const COMMANDS: u32 = 20;
+    let payload = vec![1; 1_000_000];
+    let call = post("/v1/routers/router-00000/commands/do?timeout_ms=600000", &payload);
+    let callers: Vec<Token> = (0..COMMANDS).map(|_| bench.connect(Class::Http)).collect();
+    let mut send = |caller| {
+        let sent: usize = call.chunks(1 << 15).map(|chunk| bench.send(caller, chunk)).sum();
+        assert!(sent > payload.len(), "{sent} bytes reach the router");
+    };
+    send(callers[0]);
+    let kept = cost(|| callers[1..].iter().copied().for_each(send)).1;
+    assert!(kept < 1024 * COMMANDS as isize, "{kept} bytes of {COMMANDS} commands that were sent");
+    for id in 1..=COMMANDS {
+        bench.send(router, &frame(0x11, 0, id, "", b"fine"));
+        assert!(bench.was_sent(b"HTTP/1.1 200 "));
+    }
 }

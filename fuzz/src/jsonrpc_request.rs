@@ -22,7 +22,10 @@ pub fn check(data: &[u8]) {
             check_call(&call, value.as_ref());
         }
         Incoming::One(Err(refusal)) => {
-            assert_eq!(refusal.code == PARSE_ERROR, !is_json, "{refusal:?}");
+            // Half of a surrogate pair, escaped, is JSON by its grammar; but a member's name with one is no text.
+            let may_be_no_text = text.contains("\\u");
+            assert!(is_json || refusal.code == PARSE_ERROR, "{refusal:?}");
+            assert!(!is_json || may_be_no_text || refusal.code == INVALID_REQUEST, "{refusal:?}");
             assert!(value.is_none_or(|value| !is_request(text, &value)), "{refusal:?}");
             check_refusal(&refusal);
         }

@@ -104,7 +104,9 @@ pub fn route<'b>(head: &Head<'b>) -> Result<Call<'b>, Refusal> {
     let method = if head.method == Method::Head { Method::Get } else { head.method };
     match (resource, method) {
         (_, Method::Options) => Ok(Call::Options(allow)),
-        (Resource::Command { router, name }, Method::Post) => command(head, router, name),
+        (Resource::Command { router, name }, Method::Post) => {
+            command(head, router, name).map_err(|refusal| refusal.sent(false))
+        }
         (Resource::Routers, Method::Get) => Ok(Call::ListRouters(page(head.query)?)),
         (Resource::Router(router), Method::Get) => {
             Ok(Call::ShowRouter(without_parameters(head, identifier(router, "router")?)?))

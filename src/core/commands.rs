@@ -43,9 +43,10 @@ pub struct BatchPlace {
 /// A command on its way to a router: its name and payload in one buffer, and how much of it has been begun.
 #[derive(Debug)]
 pub struct Message {
-    /// Name, then payload.
+    /// Name, then payload; empty as soon as all of it was begun.
     bytes: Bytes,
     name_len: usize,
+    payload_len: usize,
     json: bool,
     /// Payload bytes in fragments that were begun; `None` before the first.
     begun: Option<usize>,
@@ -54,11 +55,13 @@ pub struct Message {
 impl Message {
     /// `bytes` is the name (`name_len` bytes) and the payload behind it.
     pub fn new(bytes: Bytes, name_len: usize, json: bool) -> Self {
-        Self { bytes, name_len, json, begun: None }
+        let payload_len = bytes.len() - name_len;
+        Self { bytes, name_len, payload_len, json, begun: None }
     }
 
-    fn payload_len(&self) -> usize {
-        self.bytes.len() - self.name_len
+    /// What it holds in memory.
+    pub fn held_bytes(&self) -> usize {
+        self.bytes.len()
     }
 
     pub fn is_begun(&self) -> bool {
@@ -66,16 +69,16 @@ impl Message {
     }
 
     pub fn is_finished(&self) -> bool {
-        self.begun == Some(self.payload_len())
+        self.begun == Some(self.payload_len)
     }
 
     /// Bytes on the wire that were not begun yet, headers included.
     pub fn unsent_bytes(&self) -> usize {
         match self.begun {
-            None => self.bytes.len() + HEADER_BYTES * fragments(self.payload_len()),
-            Some(begun) if begun == self.payload_len() => 0,
+            None => self.name_len + self.payload_len + HEADER_BYTES * fragments(self.payload_len),
+            Some(begun) if begun == self.payload_len => 0,
             Some(begun) => {
-                let rest = self.payload_len() - begun;
+                let rest = self.payload_len - begun;
                 rest + HEADER_BYTES * fragments(rest)
             }
         }
@@ -90,11 +93,11 @@ impl Message {
     fn plan(&self, id: u32, ahead: usize) -> Option<([u8; HEADER_BYTES], std::ops::Range<usize>)> {
         let first = self.begun.is_none() && ahead == 0;
         let begin = self.begun.unwrap_or(0) + ahead * MAX_FRAGMENT_BYTES;
-        if !first && begin >= self.payload_len() {
+        if !first && begin >= self.payload_len {
             return None;
         }
-        let len = (self.payload_len() - begin).min(MAX_FRAGMENT_BYTES);
-        let more = begin + len < self.payload_len();
+        let len = (self.payload_len - begin).min(MAX_FRAGMENT_BYTES);
+        let more = begin + len < self.payload_len;
         let frame_flags = if self.json { flags::JSON } else { 0 } | if more { flags::MORE } else { 0 };
         let name_len = if first { self.name_len } else { 0 };
         let begin_in_bytes = self.name_len + begin - name_len;
@@ -107,8 +110,23 @@ impl Message {
     /// Begins the next fragment: its header and its bytes, which live on whatever becomes of the command.
     pub fn begin_fragment(&mut self, id: u32) -> Option<([u8; HEADER_BYTES], Bytes)> {
         let (header, range) = self.plan(id, 0)?;
-        self.begun = Some(range.end - self.name_len);
-        Some((header, self.bytes.slice(range)))
+        let bytes = self.bytes.slice(range.clone());
+        self.advance(range.end);
+        Some((header, bytes))
+    }
+
+    /// Passes over the next fragment, which was written whole.
+    pub fn skip_fragment(&mut self, id: u32) {
+        if let Some((_, range)) = self.plan(id, 0) {
+            self.advance(range.end);
+        }
+    }
+
+    fn advance(&mut self, end: usize) {
+        self.begun = Some(end - self.name_len);
+        if self.is_finished() {
+            self.bytes = Bytes::new(); // while the reply is awaited nothing of it is needed
+        }
     }
 }
 
@@ -168,6 +186,8 @@ pub struct Commands {
     entries: Slab<Command>,
     by_id: HashMap<(u32, u32), u32>,
     generations: Generations,
+    /// What the messages that are not wholly sent hold, in bytes.
+    message_bytes: usize,
     count: Count,
 }
 
@@ -196,6 +216,7 @@ impl Commands {
         of_caller: &mut OfCaller,
     ) {
         let NewCommand { router, caller, id, message, deadline } = new;
+        self.message_bytes += message.held_bytes();
         let key = self.entries.insert(Command {
             generation: token.generation,
             router,
@@ -237,8 +258,27 @@ impl Commands {
         (entry.generation == token.generation).then_some(token.slot)
     }
 
-    pub fn token_of(&self, key: u32) -> Token {
-        Token { slot: key, generation: self.entries[key as usize].generation }
+    /// Begins the next fragment of a command: its bytes if it was written in part only, and so must live on.
+    pub fn begin_fragment(&mut self, key: u32, in_part: bool) -> Option<Bytes> {
+        let Command { id, message, .. } = &mut self.entries[key as usize];
+        let before = message.held_bytes();
+        let bytes = if in_part {
+            message.begin_fragment(*id).map(|(_, bytes)| bytes)
+        } else {
+            message.skip_fragment(*id);
+            None
+        };
+        self.message_bytes -= before - message.held_bytes();
+        bytes
+    }
+
+    pub fn message_bytes(&self) -> usize {
+        self.message_bytes
+    }
+
+    /// For the audit: the same, counted again.
+    pub fn recount(&self) -> usize {
+        self.entries.iter().map(|(_, command)| command.message.held_bytes()).sum()
     }
 
     /// Takes an entry out of the table and out of its router's list. Its caller's list is unlinked by [`Self::leave_caller`]
@@ -246,6 +286,7 @@ impl Commands {
     pub fn remove(&mut self, key: u32, of_router: &mut OfRouter) -> Command {
         of_router.remove(&mut self.entries, key);
         let command = self.entries.remove(key as usize);
+        self.message_bytes -= command.message.held_bytes();
         if !planted(Fault::KeepCommandIndex) {
             self.by_id.remove(&(command.router.slot, command.id));
         }

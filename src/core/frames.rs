@@ -4,6 +4,7 @@
 use crate::census::Count;
 use bytes::Bytes;
 use slab::Slab;
+use std::collections::HashSet;
 
 const NONE: u32 = u32::MAX;
 /// The longest frame that is kept in the pool itself: a PONG with the longest body.
@@ -18,7 +19,11 @@ pub enum Payload {
         len: u8,
         bytes: [u8; INLINE_BYTES],
     },
-    /// An encoded frame, perhaps shared.
+    /// An answer, of this queue alone.
+    Owned(Vec<u8>),
+    /// A notification or answer that was encoded behind room for its header; of this queue alone.
+    Encoded(Bytes),
+    /// An event for many: one encoded frame that every queue refers to. See [`Frames::share`].
     Shared(Bytes),
     /// One part of a message on the router link: its header and a slice of the message.
     Fragment {
@@ -36,7 +41,7 @@ impl Payload {
                 bytes[..frame.len()].copy_from_slice(frame);
                 Payload::Inline { len, bytes }
             }
-            _ => Payload::Shared(Bytes::copy_from_slice(frame)),
+            _ => Payload::Owned(frame.to_vec()),
         }
     }
 
@@ -44,7 +49,8 @@ impl Payload {
         match self {
             Payload::Static(bytes) => bytes.len(),
             Payload::Inline { len, .. } => usize::from(*len),
-            Payload::Shared(bytes) => bytes.len(),
+            Payload::Owned(bytes) => bytes.len(),
+            Payload::Encoded(bytes) | Payload::Shared(bytes) => bytes.len(),
             Payload::Fragment { header, body } => header.len() + body.len(),
         }
     }
@@ -58,7 +64,8 @@ impl Payload {
         match self {
             Payload::Static(bytes) => [bytes, &[]],
             Payload::Inline { len, bytes } => [&bytes[..usize::from(*len)], &[]],
-            Payload::Shared(bytes) => [bytes, &[]],
+            Payload::Owned(bytes) => [bytes, &[]],
+            Payload::Encoded(bytes) | Payload::Shared(bytes) => [bytes, &[]],
             Payload::Fragment { header, body } => [header, body],
         }
     }
@@ -76,24 +83,63 @@ struct Queued {
 #[derive(Debug, Default)]
 pub struct Frames {
     queued: Slab<Queued>,
-    /// What waits in all queues together, commands that take turns included.
-    pub queued_bytes: usize,
+    /// What all queued frames take in memory: what is shared counts once, and every place in a queue counts.
+    bytes: usize,
     count: Count,
 }
+
+/// What a place in a queue takes, in bytes.
+const PLACE_BYTES: usize = size_of::<Queued>();
 
 impl Frames {
     pub fn insert(&mut self, payload: Payload, replay: bool) -> u32 {
         self.count.opened += 1;
+        self.bytes += PLACE_BYTES + own_bytes(&payload);
         self.queued.insert(Queued { payload, replay, next: NONE }) as u32
     }
 
     pub fn remove(&mut self, key: u32) -> Payload {
         self.count.unbound += 1;
         let Queued { payload, .. } = self.queued.remove(key as usize);
+        self.bytes -= PLACE_BYTES + own_bytes(&payload);
+        if let Payload::Shared(bytes) = &payload {
+            self.unshare(bytes);
+        }
         if self.queued.is_empty() && self.queued.capacity() > 1024 {
             self.queued = Slab::new(); // the peak of a burst is not kept
         }
         payload
+    }
+
+    /// Counts a frame that is about to be queued for many. Whoever made it calls [`Self::unshare`] when all have it.
+    pub fn share(&mut self, frame: &Bytes) {
+        self.bytes += frame.len();
+    }
+
+    /// One holder of a shared frame lets go: the last one takes it off the count.
+    pub fn unshare(&mut self, frame: &Bytes) {
+        if frame.is_unique() {
+            self.bytes -= frame.len();
+        }
+    }
+
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// For the audit: the same, counted again.
+    pub fn recount(&self) -> usize {
+        let mut shared = HashSet::new();
+        let bytes = |payload: &Payload| match payload {
+            Payload::Shared(frame) if shared.insert(frame.as_ptr()) => frame.len(),
+            payload => own_bytes(payload),
+        };
+        self.queued
+            .iter()
+            .map(|(_, queued)| &queued.payload)
+            .map(bytes)
+            .map(|bytes| PLACE_BYTES + bytes)
+            .sum()
     }
 
     pub fn payload(&self, key: u32) -> &Payload {
@@ -114,6 +160,16 @@ impl Frames {
 
     pub fn count(&self) -> Count {
         self.count
+    }
+}
+
+/// What only this payload holds.
+fn own_bytes(payload: &Payload) -> usize {
+    match payload {
+        Payload::Owned(bytes) => bytes.capacity(),
+        Payload::Encoded(bytes) => bytes.len(),
+        Payload::Fragment { body, .. } => body.len(),
+        Payload::Static(_) | Payload::Inline { .. } | Payload::Shared(_) => 0,
     }
 }
 
@@ -213,9 +269,32 @@ mod tests {
     }
 
     #[test]
+    fn what_is_shared_counts_once() {
+        let (mut frames, mut fifos) = (Frames::default(), [Fifo::default(); 3]);
+        let event = Bytes::from(vec![7; 1000]);
+        frames.share(&event);
+        for fifo in &mut fifos {
+            fifo.push(&mut frames, Payload::Shared(event.clone()), false);
+        }
+        frames.unshare(&event);
+        drop(event);
+        assert_eq!(frames.bytes(), 1000 + 3 * PLACE_BYTES);
+        for fifo in &mut fifos[..2] {
+            fifo.clear(&mut frames);
+        }
+        assert_eq!(frames.bytes(), 1000 + PLACE_BYTES);
+        fifos[2].clear(&mut frames);
+        assert_eq!(frames.bytes(), 0);
+        let nobody = Bytes::from(vec![7; 1000]);
+        frames.share(&nobody);
+        frames.unshare(&nobody);
+        assert_eq!(frames.bytes(), 0);
+    }
+
+    #[test]
     fn only_what_is_short_is_kept_inline() {
         assert!(matches!(Payload::copy(&[1; INLINE_BYTES]), Payload::Inline { .. }));
-        assert!(matches!(Payload::copy(&[1; INLINE_BYTES + 1]), Payload::Shared(_)));
+        assert!(matches!(Payload::copy(&[1; INLINE_BYTES + 1]), Payload::Owned(_)));
         assert_eq!(Payload::copy(&[1; 300]).len(), 300);
     }
 }

@@ -7,10 +7,13 @@
 use crate::core::commands::{Commands, Turns};
 use crate::core::frames::{Fifo, Frames, Payload};
 use crate::limits::WRITE_CHUNK_BYTES;
+use bytes::Bytes;
 use std::io::IoSlice;
 
-/// The most frames in one write; each is at most two slices.
-const MAX_ITEMS: usize = 32;
+/// The most frames in one write; each is at most two slices, and the kernel takes 1024.
+const MAX_ITEMS: usize = 256;
+/// Most writes are of few frames: they do without a table of slices for the most.
+const FEW_ITEMS: usize = 8;
 
 #[derive(Debug, Default)]
 pub struct OutQueue {
@@ -69,7 +72,20 @@ impl Plan {
         commands: &Commands,
         write: impl FnOnce(&[IoSlice<'_>]) -> R,
     ) -> R {
-        let mut slices = [IoSlice::new(&[]); 2 * MAX_ITEMS];
+        if self.items.len() <= FEW_ITEMS {
+            self.fill(&mut [IoSlice::new(&[]); 2 * FEW_ITEMS], frames, commands, write)
+        } else {
+            self.fill(&mut [IoSlice::new(&[]); 2 * MAX_ITEMS], frames, commands, write)
+        }
+    }
+
+    fn fill<'s, R>(
+        &'s self,
+        slices: &mut [IoSlice<'s>],
+        frames: &'s Frames,
+        commands: &'s Commands,
+        write: impl FnOnce(&[IoSlice<'_>]) -> R,
+    ) -> R {
         let mut count = 0;
         let mut add = |slice| {
             slices[count] = IoSlice::new(slice);
@@ -125,54 +141,46 @@ impl OutQueue {
     }
 
     pub fn push_system(&mut self, frames: &mut Frames, payload: Payload) {
-        self.add_bytes(frames, payload.len());
+        self.queued += payload.len();
         self.system.push(frames, payload, false);
     }
 
     pub fn push_user(&mut self, frames: &mut Frames, payload: Payload) {
-        self.add_bytes(frames, payload.len());
+        self.queued += payload.len();
         self.user.push(frames, payload, false);
     }
 
     pub fn push_replay(&mut self, frames: &mut Frames, payload: Payload) {
-        self.add_bytes(frames, payload.len());
+        self.queued += payload.len();
         self.replay += payload.len();
         self.user.push(frames, payload, true);
     }
 
     /// Lets an awaited command take turns.
-    pub fn push_command(&mut self, frames: &mut Frames, commands: &mut Commands, command: u32) {
-        self.add_bytes(frames, commands.get(command).message.unsent_bytes());
+    pub fn push_command(&mut self, commands: &mut Commands, command: u32) {
+        self.queued += commands.get(command).message.unsent_bytes();
         self.turns.push_back(commands.entries_mut(), command);
     }
 
     /// Takes out what was not begun of a command that is answered, late or given up. Its begun fragment goes on.
-    pub fn withdraw(&mut self, frames: &mut Frames, commands: &mut Commands, command: u32) {
+    pub fn withdraw(&mut self, commands: &mut Commands, command: u32) {
         let unsent = commands.get(command).message.unsent_bytes();
         if unsent > 0 {
             self.turns.remove(commands.entries_mut(), command);
-            self.take_bytes(frames, unsent);
+            self.queued -= unsent;
         }
     }
 
     /// Drops everything that was not begun.
     pub fn clear(&mut self, frames: &mut Frames) {
-        let cleared = self.system.clear(frames);
-        self.take_bytes(frames, cleared);
+        self.queued -= self.system.clear(frames);
         self.clear_user(frames);
     }
 
     /// Drops what was not begun of the user lane, to make way for last words. No command may have a turn left.
     pub fn clear_user(&mut self, frames: &mut Frames) {
         debug_assert!(self.turns.is_empty());
-        let mut cleared = self.user.clear(frames);
-        if let Some((key, written)) = self.begun
-            && written == 0
-        {
-            cleared += frames.remove(key).len();
-            self.begun = None;
-        }
-        self.take_bytes(frames, cleared);
+        self.queued -= self.user.clear(frames);
         self.replay = match self.begun {
             Some((key, written)) if frames.is_replay(key) => frames.payload(key).len() - written,
             _ => 0,
@@ -183,8 +191,7 @@ impl OutQueue {
     pub fn release(&mut self, frames: &mut Frames) {
         self.clear(frames);
         if let Some((key, written)) = self.begun.take() {
-            let rest = frames.remove(key).len() - written;
-            self.take_bytes(frames, rest);
+            self.queued -= frames.remove(key).len() - written;
         }
         self.replay = 0;
         debug_assert_eq!(self.queued, 0);
@@ -268,12 +275,16 @@ impl OutQueue {
                     (self.user.take_first(frames).expect("planned"), 0)
                 }
                 Item::Turn { command, header, .. } => {
-                    let fragment = self.begin_turn(commands, command);
-                    if left >= header.len() + fragment.len() {
-                        left -= header.len() + fragment.len();
-                        continue;
+                    let entry = commands.get(command);
+                    let fragment = entry.message.fragment(entry.id, 0).map_or(0, |(_, bytes)| bytes.len());
+                    let whole = left >= header.len() + fragment;
+                    match self.begin_turn(commands, command, !whole) {
+                        Some(body) => (frames.insert(Payload::Fragment { header, body }, false), 0),
+                        None => {
+                            left -= header.len() + fragment;
+                            continue;
+                        }
                     }
-                    (frames.insert(Payload::Fragment { header, body: fragment }, false), 0)
                 }
             };
             let rest = frames.payload(key).len() - before;
@@ -289,29 +300,19 @@ impl OutQueue {
                 frames.remove(key);
             }
         }
-        self.take_bytes(frames, written);
+        self.queued -= written;
     }
 
-    fn begin_turn(&mut self, commands: &mut Commands, command: u32) -> bytes::Bytes {
-        let entry = commands.get_mut(command);
-        let (_, fragment) = entry.message.begin_fragment(entry.id).expect("planned");
-        let finished = entry.message.is_finished();
+    /// Begins the next fragment of a command; its bytes, if it was written in part. The next turn is another's.
+    fn begin_turn(&mut self, commands: &mut Commands, command: u32, in_part: bool) -> Option<Bytes> {
+        let fragment = commands.begin_fragment(command, in_part);
+        let finished = commands.get(command).message.is_finished();
         self.since_one_way = self.since_one_way.saturating_add(1);
         self.turns.remove(commands.entries_mut(), command);
         if !finished {
             self.turns.push_back(commands.entries_mut(), command);
         }
         fragment
-    }
-
-    fn add_bytes(&mut self, frames: &mut Frames, bytes: usize) {
-        self.queued += bytes;
-        frames.queued_bytes += bytes;
-    }
-
-    fn take_bytes(&mut self, frames: &mut Frames, bytes: usize) {
-        self.queued -= bytes;
-        frames.queued_bytes -= bytes;
     }
 
     /// For the audit: frames in the pool that are this queue's, and the bytes that all of it sums up to.

@@ -310,10 +310,6 @@ impl Shadows {
         self.shadows.iter().map(|(key, shadow)| (key as u32, shadow))
     }
 
-    pub fn offline(&self) -> usize {
-        self.offline.len()
-    }
-
     pub fn bytes(&self) -> usize {
         self.bytes
     }

@@ -7,7 +7,6 @@ use crate::clock::Time;
 use crate::core::list::{Link, Linked, List};
 use crate::id::Token;
 use slab::Slab;
-use std::time::Duration;
 
 const BITS: u32 = 6;
 const SLOTS: usize = 1 << BITS;
@@ -129,12 +128,6 @@ impl Wheel {
         self.timers.iter().map(|(key, timer)| (TimerKey(key as u32), timer.due))
     }
 
-    pub fn shrink(&mut self) {
-        if self.timers.is_empty() {
-            self.timers = Slab::new();
-        }
-    }
-
     fn file(&mut self, key: u32) {
         let elapsed = self.elapsed;
         let timer = &mut self.timers[key as usize];
@@ -168,11 +161,6 @@ impl Wheel {
             (level, slot, begins.max(self.elapsed))
         })
     }
-}
-
-/// How long a poll may sleep until `next`, at most; `None` is for ever.
-pub fn sleep(now: Time, next: Option<Time>) -> Option<Duration> {
-    next.map(|next| next.since(now))
 }
 
 #[cfg(test)]

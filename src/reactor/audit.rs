@@ -12,7 +12,6 @@ use std::collections::HashMap;
 #[derive(Default)]
 struct Sums {
     frames: usize,
-    queued_bytes: usize,
     held_bytes: usize,
     subscriptions: usize,
     commands_of_routers: usize,
@@ -60,7 +59,6 @@ impl<T: Transport> Engine<T> {
             ));
         }
         sums.frames += frames;
-        sums.queued_bytes += bytes;
         sums.held_bytes += connection.held;
         sums.counted_addresses += usize::from(self.listen_settings(connection.class).max_per_ip.is_some());
         match &connection.session {
@@ -137,7 +135,8 @@ impl<T: Transport> Engine<T> {
         let bound = self.shadows.iter().filter(|(_, shadow)| shadow.bound.is_some()).count();
         for (what, summed, table) in [
             ("queued frames", sums.frames, self.frames.len()),
-            ("queued bytes", sums.queued_bytes, self.frames.queued_bytes),
+            ("bytes of queued frames", self.frames.recount(), self.frames.bytes()),
+            ("bytes of messages", self.commands.recount(), self.commands.message_bytes()),
             ("held bytes", sums.held_bytes, self.held_bytes),
             ("subscriptions", sums.subscriptions, self.hub.len()),
             ("commands of routers", sums.commands_of_routers, self.commands.len()),

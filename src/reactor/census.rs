@@ -24,7 +24,7 @@ impl<T: Transport> Engine<T> {
                 "evicted_shadows": self.shadows.evicted,
                 "log_lines": crate::ops::log::dropped(),
             },
-            "buffered_bytes": self.frames.queued_bytes + self.held_bytes,
+            "buffered_bytes": self.buffered_bytes(),
             "loop": {
                 "turns": self.census.turns.turns,
                 "longest_ms": self.census.turns.longest_ns as f64 / 1e6,
@@ -69,20 +69,23 @@ impl<T: Transport> Engine<T> {
         Value::Object(Class::ALL.into_iter().map(|class| (class.name().to_owned(), of(class))).collect())
     }
 
-    /// One line for the log, every `census.log_every_s`.
-    pub fn log_census(&mut self) {
-        self.last_audit = (self.now.time, self.audit());
-        let live = |class| self.table.live(class);
-        let dangling = &self.last_audit.1;
+    /// The lines for the log, every `census.log_every_s`: one of the tables, and one of each class of connections.
+    pub fn log_census(&self) {
         log::info!(
-            routers = live(Class::Router), http = live(Class::Http), apps = live(Class::App), pages = live(Class::Page),
             pending = self.commands.len(), subscriptions = self.hub.len(), shadows = self.shadows.len(),
-            queued_frames = self.frames.len(), buffered_bytes = self.frames.queued_bytes + self.held_bytes,
-            turns = self.census.turns.turns, over_50_ms = self.census.turns.over_50_ms, dangling = dangling.len();
+            timers = self.wheel.len(), queued_frames = self.frames.len(), buffered_bytes = self.buffered_bytes(),
+            turns = self.census.turns.turns, over_50_ms = self.census.turns.over_50_ms;
             "census"
         );
-        for what in dangling {
-            log::error!(what:% = what; "dangling");
+        for class in Class::ALL {
+            let count = self.census.connections(class);
+            let reasons: Vec<String> = self
+                .census
+                .reasons(class)
+                .map(|(reason, count)| format!("{}:{count}", reason.name()))
+                .collect();
+            log::info!(class = class.name(), live = self.table.live(class), opened = count.opened,
+                unbound = count.unbound, reasons = reasons.join(",").as_str(); "census");
         }
     }
 }

@@ -26,9 +26,15 @@ impl<T: Transport> Engine<T> {
         self.release_registry_entry(token, reason);
 
         let Some(connection) = self.table.get_mut(token) else { return };
-        let until = self.now.time + self.settings.close_grace;
-        let session =
-            std::mem::replace(&mut connection.session, Session::LastWords(LastWords::new(reason, until)));
+        // What is queued may take its time; a reader that stands still does not.
+        let patient = match farewell {
+            Farewell::Queued => connection.class != Class::Router,
+            Farewell::Close { .. } => !gives_up_on_reader(reason),
+            _ => false,
+        };
+        let wait = if patient { self.settings.queue_soft } else { self.settings.close_grace };
+        let words = LastWords::new(reason, self.now.time + wait, patient);
+        let session = std::mem::replace(&mut connection.session, Session::LastWords(words));
         connection.closing = None;
         if !planted(Fault::KeepInput) {
             connection.input = Vec::new();
@@ -101,7 +107,7 @@ impl<T: Transport> Engine<T> {
         let Some(connection) = self.table.get_mut(token) else { return };
         let mut frame = Vec::new();
         match farewell {
-            Farewell::None => return self.work.ended.push(token),
+            Farewell::None => return self.drop_last_words(token),
             Farewell::Bye { code, text } => {
                 system_frame(&mut frame, Kind::Bye, 0, 0, code, cut(&text).as_bytes());
             }
@@ -116,15 +122,7 @@ impl<T: Transport> Engine<T> {
             Farewell::Refused(text) => {
                 Refusal::new(429, "limit_exceeded", text).write(&mut frame, true, false, date);
             }
-            Farewell::Answered => {
-                if let Session::LastWords(words) = &mut connection.session
-                    && reason != Reason::PeerClosed
-                {
-                    // A long answer may take its time; a reader that stands still does not.
-                    words.until =
-                        self.now.time + self.settings.http.idle_timeout.max(self.settings.close_grace);
-                }
-            }
+            Farewell::Queued => {}
         }
         if !frame.is_empty() {
             if gives_up_on_reader(reason) {
@@ -136,7 +134,9 @@ impl<T: Transport> Engine<T> {
         }
         if connection.out.is_empty() || connection.writable {
             // Not through the dirty list: with nothing to write it must still send FIN.
-            self.flush(token);
+            if self.flush(token) {
+                self.write_on_next_turn(token);
+            }
         }
         self.advance_timer(token);
         self.resume_reading(token);

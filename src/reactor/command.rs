@@ -66,8 +66,9 @@ impl<T: Transport> Engine<T> {
         if let Some(session) = connection.session.router() {
             session.commands = of_router;
         }
-        connection.out.push_command(&mut self.frames, &mut self.commands, token.slot);
-        self.after_push(router);
+        let was_backed_up = connection.is_backed_up(&self.settings);
+        connection.out.push_command(&mut self.commands, token.slot);
+        self.queued(router, was_backed_up);
         Ok(())
     }
 
@@ -75,10 +76,11 @@ impl<T: Transport> Engine<T> {
     pub(super) fn tell(&mut self, ask: &Ask<'_>) -> Result<(), Denied> {
         let (router, mut message) = self.admit(ask)?;
         let Some(connection) = self.table.get_mut(router) else { return Err(Denied::Offline) };
+        let was_backed_up = connection.is_backed_up(&self.settings);
         while let Some((header, body)) = message.begin_fragment(0) {
             connection.out.push_user(&mut self.frames, Payload::Fragment { header, body });
         }
-        self.after_push(router);
+        self.queued(router, was_backed_up);
         Ok(())
     }
 
@@ -111,15 +113,6 @@ impl<T: Transport> Engine<T> {
         Ok(connection.has_room(bytes, &self.settings))
     }
 
-    fn after_push(&mut self, router: Token) {
-        let Some(connection) = self.table.get_mut(router) else { return };
-        connection.traffic.messages_out += 1;
-        mark(&mut connection.in_dirty, &mut self.work.dirty, router);
-        if connection.out.counted_bytes() > self.settings.router.max_queued_bytes / 2 {
-            self.watch_backlog(router);
-        }
-    }
-
     /// Answers a command and drops all that it held.
     pub(super) fn finish(&mut self, key: u32, outcome: Outcome) {
         let Some(command) = self.remove_command(key, false) else { return };
@@ -148,7 +141,7 @@ impl<T: Transport> Engine<T> {
         let mut of_router = Default::default();
         if let Some(connection) = self.table.get_mut(router) {
             if !planted(Fault::KeepTurn) || self.commands.get(key).message.unsent_bytes() == 0 {
-                connection.out.withdraw(&mut self.frames, &mut self.commands, key);
+                connection.out.withdraw(&mut self.commands, key);
             }
             if is_cut && !connection.is_over() && !planted(Fault::NoAbort) {
                 // The router has parts of it: tell it to throw them away.
@@ -172,6 +165,7 @@ impl<T: Transport> Engine<T> {
             self.wheel.cancel(timer);
         }
         self.recount_held(router);
+        self.resume_reading(router); // its queue may be below half again
         Some(command)
     }
 

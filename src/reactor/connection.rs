@@ -4,7 +4,7 @@ use crate::clock::Time;
 use crate::core::outqueue::OutQueue;
 use crate::core::wheel::TimerKey;
 use crate::id::{Class, Reason};
-use crate::limits::Settings;
+use crate::limits::{ANSWERS_PER_TURN_BYTES, Settings};
 use crate::session::http::HttpSession;
 use crate::session::router::RouterSession;
 use crate::session::websocket::WebSocketSession;
@@ -17,8 +17,10 @@ pub struct Connection<T> {
     pub peer: SocketAddr,
     pub session: Session,
     pub out: OutQueue,
-    /// Bytes that were read and make no whole frame or head yet.
+    /// Bytes that were read and not carried out.
     pub input: Vec<u8>,
+    /// Parsing of `input` was stopped: whole frames or requests may be in it. Otherwise it is the beginning of one.
+    pub unparsed: bool,
     /// What this connection has in the sum of held bytes: `input` and the session's half messages.
     pub held: usize,
     /// Set once: nothing more is read or carried out for it, and the reap phase ends it.
@@ -74,6 +76,8 @@ pub struct LastWords {
     pub discarded: u64,
     /// It is closed then, whatever the peer does.
     pub until: Time,
+    /// Before FIN was sent: `until` moves on with every byte that the peer takes. For answers, which may be long.
+    pub patient: bool,
 }
 
 /// That a connection ends, why, and what it is told.
@@ -94,10 +98,24 @@ pub enum Farewell {
     /// A limit, before anything was asked: an HTTP answer that says so.
     Refused(&'static str),
     /// What is to be said is queued already, and all of it is sent.
-    Answered,
+    Queued,
 }
 
 impl<T> Connection<T> {
+    /// An HTTP request is being carried out.
+    pub fn is_answering(&self) -> bool {
+        matches!(&self.session, Session::Http(session) if session.answering().is_some())
+    }
+
+    /// Something came from the peer.
+    pub fn heard(&mut self, now: Time) {
+        match &mut self.session {
+            Session::Router(session) => session.heartbeat.heard(now),
+            Session::WebSocket(session) => session.heartbeat.heard(now),
+            Session::Http(_) | Session::LastWords(_) => {}
+        }
+    }
+
     pub fn is_over(&self) -> bool {
         self.closing.is_some() || matches!(self.session, Session::LastWords(_))
     }
@@ -123,6 +141,11 @@ impl<T> Connection<T> {
         self.out.counted_bytes() > self.max_queued_bytes(settings) / 2
     }
 
+    /// So many answers were queued since there were `before` bytes that the next request is the next turn's.
+    pub fn has_had_its_share(&self, before: usize) -> bool {
+        self.out.counted_bytes() > before + ANSWERS_PER_TURN_BYTES
+    }
+
     /// Whether bytes of the peer can be dealt with now.
     pub fn may_read(&self, settings: &Settings) -> bool {
         if self.closing.is_some() {
@@ -130,8 +153,7 @@ impl<T> Connection<T> {
         }
         match &self.session {
             Session::LastWords(_) => true,
-            Session::Http(session) if session.answering().is_some() => false,
-            _ => !self.is_backed_up(settings),
+            _ => !self.is_answering() && !self.is_backed_up(settings),
         }
     }
 
@@ -167,5 +189,11 @@ impl Session {
             Session::WebSocket(session) => Some(session),
             _ => None,
         }
+    }
+}
+
+impl LastWords {
+    pub fn new(reason: Reason, until: Time, patient: bool) -> Self {
+        Self { reason, shut: false, discarded: 0, until, patient }
     }
 }

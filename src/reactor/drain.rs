@@ -30,9 +30,9 @@ impl<T: Transport> Engine<T> {
         self.close_all(|_, _| true);
     }
 
-    /// Step two, for one connection: its last answer has been given.
+    /// Step two, for one connection: its last answer has been given, or its last request carried out.
     pub(super) fn drain_further(&mut self, token: Token) {
-        if self.draining.is_some() && !self.is_owed_answers(token) {
+        if self.draining.is_some() && !self.is_owed_answers(token) && self.is_quiet(token) {
             let class = self.table.get(token).map(|connection| connection.class);
             if class.is_some_and(|class| class != Class::Http) {
                 self.say_goodbye(token);
@@ -40,7 +40,7 @@ impl<T: Transport> Engine<T> {
         }
     }
 
-    /// Whether all that is left is in its last words, or idle: then the daemon may exit.
+    /// Whether all that is left are idle callers: then the daemon may exit.
     pub fn is_drained(&self) -> bool {
         let busy = |connection: &Connection<T>| match &connection.session {
             Session::Http(session) => !session.is_idle() || !connection.out.is_empty(),
@@ -71,13 +71,13 @@ impl<T: Transport> Engine<T> {
         self.table.iter().map(|(token, _)| token).collect()
     }
 
-    /// An HTTP connection that is in the middle of a request is not idle.
+    /// A connection with requests that have come and were not carried out is not idle.
     fn is_quiet(&self, token: Token) -> bool {
         self.table.get(token).is_some_and(|connection| match &connection.session {
             Session::Http(session) => {
                 session.is_idle() && connection.out.is_empty() && connection.input.is_empty()
             }
-            _ => true,
+            _ => !connection.unparsed,
         })
     }
 
@@ -90,7 +90,7 @@ impl<T: Transport> Engine<T> {
             }
             Class::App | Class::Page => Farewell::None,
             // What is queued is still sent.
-            Class::Http => Farewell::Answered,
+            Class::Http => Farewell::Queued,
         };
         self.close(token, Reason::Draining, farewell);
     }

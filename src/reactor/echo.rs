@@ -16,7 +16,7 @@ impl<T: Transport> Engine<T> {
             Message::Binary(bytes) => write_binary(&mut frame, &bytes),
             control => return Some(control),
         }
-        self.send_user(token, Payload::Shared(frame.into()));
+        self.send_user(token, Payload::Owned(frame));
         None
     }
 }

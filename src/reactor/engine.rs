@@ -63,6 +63,8 @@ pub(super) struct Work {
     pub replaying: Vec<Token>,
     pub closing: Vec<Token>,
     pub ended: Vec<Token>,
+    /// Frames that had been queued when this turn began to read.
+    pub frames_at_turn: u64,
 }
 
 /// Buffers of the loop, shared by all connections: made at the start, kept.
@@ -72,6 +74,8 @@ pub(super) struct Scratch {
     pub watchers: Vec<Token>,
     /// Subscriptions whose answer is being made: their replay begins behind it.
     pub begun: Vec<u32>,
+    /// For encoding a short frame.
+    pub frame: Vec<u8>,
     pub date: super::date::DateCache,
 }
 
@@ -129,6 +133,7 @@ impl<T: Transport> Engine<T> {
                 plan: Plan::default(),
                 watchers: Vec::new(),
                 begun: Vec::new(),
+                frame: Vec::with_capacity(256),
                 date: super::date::DateCache::default(),
             },
             on_unbind: None,
@@ -171,6 +176,7 @@ impl<T: Transport> Engine<T> {
             session,
             out: OutQueue::default(),
             input: Vec::new(),
+            unparsed: false,
             held: 0,
             closing: None,
             readable: false,
@@ -226,6 +232,9 @@ impl<T: Transport> Engine<T> {
             false => token,
         };
         let Some(connection) = self.table.get_mut(token) else { return };
+        if readiness.readable && !connection.may_read(&self.settings) {
+            connection.heard(self.now.time); // its bytes wait in the kernel: a sign of life
+        }
         if readiness.readable || readiness.read_closed || readiness.error {
             connection.readable = true;
             connection.read_closed |= readiness.read_closed || readiness.error;
@@ -246,6 +255,10 @@ impl<T: Transport> Engine<T> {
         self.settle();
     }
 
+    pub(super) fn restart_stopwatch(&mut self) {
+        self.charged_until = (self.stopwatch)();
+    }
+
     /// Charges the time since the last call to `token`, so that a long turn can be named.
     pub(super) fn charge(&mut self, token: Token) {
         let now = (self.stopwatch)();
@@ -260,21 +273,21 @@ impl<T: Transport> Engine<T> {
         self.stopwatch = stopwatch;
     }
 
-    /// Ends what closes, sends what is queued, until nothing is left to do; then takes the ended out of the table.
+    /// Ends what closes, sends what is queued and takes the ended out of the table, until nothing is left to do.
     pub fn settle(&mut self) {
         loop {
-            self.enforce_memory_limit();
             while let Some(token) = self.work.closing.pop() {
                 self.retire(token);
             }
             self.replay_all();
             self.flush_all();
-            if self.work.closing.is_empty() && self.work.dirty.is_empty() {
+            while let Some(token) = self.work.ended.pop() {
+                self.unbind(token);
+            }
+            self.enforce_memory_limit();
+            if self.work.closing.is_empty() && self.work.dirty.is_empty() && self.work.ended.is_empty() {
                 break;
             }
-        }
-        while let Some(token) = self.work.ended.pop() {
-            self.unbind(token);
         }
     }
 

@@ -129,8 +129,9 @@ impl EventLoop {
             self.engine.settle();
             let since = phase("settle", since);
             self.accept();
-            phase("accept", since);
+            let since = phase("accept", since);
             self.housekeeping();
+            phase("housekeeping", since);
             self.count_turn(began.elapsed(), longest);
             if self.is_over() {
                 return self.leave(Exit::Drained);

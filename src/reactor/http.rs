@@ -9,6 +9,7 @@ use crate::core::commands::{Caller, Request};
 use crate::core::frames::Payload;
 use crate::fault::{Fault, planted};
 use crate::id::{Reason, Token};
+use crate::limits::REQUESTS_PER_TURN;
 use crate::net::transport::Transport;
 use crate::proto::http::{Answer, CONTINUE, write_answer};
 use crate::session::http::{Exchange, FromCaller};
@@ -19,18 +20,20 @@ const BYTES: &str = "application/octet-stream";
 
 impl<T: Transport> Engine<T> {
     /// Carries out the whole requests at the front of `input`, as long as each is answered at once and there is room.
-    pub(super) fn consume_http(&mut self, token: Token, input: &mut &[u8]) {
-        loop {
-            let Some(connection) = self.table.get_mut(token) else { return };
-            if !connection.may_read(&self.settings) {
-                return;
+    /// True if it stopped before the last one.
+    pub(super) fn consume_http(&mut self, token: Token, input: &mut &[u8]) -> bool {
+        let before = self.table.get(token).map_or(0, |connection| connection.out.counted_bytes());
+        for _ in 0..REQUESTS_PER_TURN {
+            let Some(connection) = self.table.get_mut(token) else { return false };
+            if !connection.may_read(&self.settings) || connection.has_had_its_share(before) {
+                return true;
             }
-            let Some(session) = connection.session.http() else { return };
-            let Some(said) = session.next(input, self.now.time, &self.settings.http) else { return };
+            let Some(session) = connection.session.http() else { return false };
+            let Some(said) = session.next(input, self.now.time, &self.settings.http) else { return false };
             match said {
                 FromCaller::Continue => {
-                    self.send_user(token, Payload::Static(CONTINUE));
-                    return;
+                    self.send_system(token, Payload::Static(CONTINUE));
+                    return false;
                 }
                 FromCaller::Refused { refusal, exchange } => self.refuse(token, exchange, &refusal),
                 FromCaller::Request { call, body, exchange } => {
@@ -39,6 +42,7 @@ impl<T: Transport> Engine<T> {
                 }
             }
         }
+        true
     }
 
     fn carry_out(&mut self, token: Token, exchange: Exchange, call: Call<'_>, body: &[u8]) {
@@ -188,9 +192,9 @@ impl<T: Transport> Engine<T> {
 
     /// Queues the answer; then it is the next request's turn, or the last words are said.
     fn send_answer(&mut self, token: Token, exchange: Exchange, answer: Vec<u8>, reason: Reason) {
-        self.send_user(token, Payload::Shared(answer.into()));
+        self.send_user(token, Payload::Owned(answer));
         if exchange.close {
-            return self.close(token, reason, Farewell::Answered);
+            return self.close(token, reason, Farewell::Queued);
         }
         let Some(connection) = self.table.get_mut(token) else { return };
         if let Some(session) = connection.session.http() {

@@ -51,6 +51,7 @@ impl<T: Transport> Engine<T> {
     /// Queues one encoded event for each watcher, once.
     fn show(&mut self, watchers: &[crate::id::Token], frame: &Bytes) {
         let event = self.hub.events;
+        self.frames.share(frame);
         for token in watchers {
             let Some(connection) = self.table.get_mut(*token) else { continue };
             let Some(session) = connection.session.websocket() else { continue };
@@ -58,6 +59,7 @@ impl<T: Transport> Engine<T> {
                 self.send_user(*token, Payload::Shared(frame.clone()));
             }
         }
+        self.frames.unshare(frame);
     }
 }
 

@@ -1,31 +1,37 @@
-//! Reading: one `read` a connection and turn, into the one buffer of the loop; what makes no whole frame is kept.
+//! Reading: one `read` a connection and turn, into the one buffer of the loop; what was not carried out is kept.
 
 use super::connection::{Connection, Farewell, Session};
 use super::engine::{Engine, mark};
-use crate::id::{Class, Reason, Token};
+use crate::id::{Reason, Token};
 use crate::limits::{MAX_LAST_WORDS_BYTES, READ_CHUNK_BYTES};
 use crate::net::transport::Transport;
 use std::io;
 
 impl<T: Transport> Engine<T> {
+    /// Reads every connection that is ready, until the turn has brought enough: the rest waits for the next one.
     pub fn read_ready(&mut self) {
+        self.begin_share();
+        self.restart_stopwatch();
         let mut ready = std::mem::take(&mut self.work.ready);
-        for token in ready.drain(..) {
-            if let Some(connection) = self.table.get_mut(token) {
+        let mut served = 0;
+        for token in &ready {
+            if self.is_share_spent() {
+                break;
+            }
+            served += 1;
+            if let Some(connection) = self.table.get_mut(*token) {
                 connection.in_ready = false;
                 if connection.writable && !connection.out.is_empty() {
-                    mark(&mut connection.in_dirty, &mut self.work.dirty, token); // its share of the last turn was used up
+                    mark(&mut connection.in_dirty, &mut self.work.dirty, *token); // its share of the last turn was used up
                 }
-                self.read(token);
-                self.resume_replay(token);
-                self.charge(token);
+                self.read(*token);
+                self.resume_replay(*token);
+                self.charge(*token);
             }
         }
-        if self.work.ready.is_empty() {
-            self.work.ready = ready; // its capacity serves the next turn
-        } else {
-            self.work.ready.append(&mut ready);
-        }
+        ready.drain(..served);
+        ready.append(&mut self.work.ready);
+        self.work.ready = ready; // its capacity serves the next turn
     }
 
     fn read(&mut self, token: Token) {
@@ -34,23 +40,16 @@ impl<T: Transport> Engine<T> {
             return;
         }
         if !connection.may_read(&self.settings) {
-            // Its bytes wait in the kernel. They are a sign of life, and that it is gone must be seen all the same.
-            let gone = connection.read_closed;
-            match &mut connection.session {
-                Session::Router(session) => session.heartbeat.heard(self.now.time),
-                Session::WebSocket(session) => session.heartbeat.heard(self.now.time),
-                _ => {}
-            }
-            if gone {
+            // Its bytes wait in the kernel. That it is gone must be seen all the same.
+            if connection.read_closed {
                 self.gone_while_waiting(token);
             }
             return;
         }
         let mut buffer = std::mem::take(&mut self.scratch.read);
         let kept = connection.input.len();
-        // What is kept may be whole requests that wait for room: more is read when they have been carried out.
-        let most_unfinished = buffer.len() - READ_CHUNK_BYTES;
-        let result = if connection.readable && kept <= most_unfinished {
+        // Behind whole requests that wait for their turn nothing more is read: what is kept stays bounded.
+        let result = if connection.readable && !connection.unparsed {
             receive(connection, &mut buffer[kept..kept + READ_CHUNK_BYTES])
         } else {
             Ok(0)
@@ -68,44 +67,42 @@ impl<T: Transport> Engine<T> {
         self.after_read(token);
     }
 
+    /// Carries out what has come. Parsing may stop before the end (an answer is under way, the queue is full, the turn's
+    /// share is used up): then whole frames may be among what is kept.
     fn consume(&mut self, token: Token, bytes: &mut [u8], received: usize) {
         let Some(connection) = self.table.get_mut(token) else { return };
-        let now = self.now.time;
-        let rest = match &mut connection.session {
-            Session::Router(session) => {
-                if received > 0 {
-                    session.heartbeat.heard(now);
-                }
+        if received > 0 {
+            connection.heard(self.now.time);
+        }
+        let (rest, stopped): (&[u8], bool) = match &mut connection.session {
+            Session::Router(_) => {
                 let mut input = &*bytes;
-                self.consume_router(token, &mut input);
-                input
+                let stopped = self.consume_router(token, &mut input);
+                (input, stopped)
             }
             Session::Http(_) => {
                 let mut input = &*bytes;
-                self.consume_http(token, &mut input);
-                input
+                let stopped = self.consume_http(token, &mut input);
+                (input, stopped)
             }
-            Session::WebSocket(session) => {
-                if received > 0 {
-                    session.heartbeat.heard(now);
-                }
+            Session::WebSocket(_) => {
                 let mut input = bytes;
-                self.consume_websocket(token, &mut input);
-                input
+                let stopped = self.consume_websocket(token, &mut input);
+                (input, stopped)
             }
             Session::LastWords(words) => {
                 words.discarded += received as u64;
                 if words.discarded > MAX_LAST_WORDS_BYTES {
                     self.work.ended.push(token);
                 }
-                &[]
+                (&[], false)
             }
         };
         if let Some(connection) = self.table.get_mut(token)
             && connection.closing.is_none()
-            && !rest.is_empty()
         {
             connection.input = rest.to_vec();
+            connection.unparsed = stopped && !rest.is_empty();
         }
     }
 
@@ -115,15 +112,19 @@ impl<T: Transport> Engine<T> {
         if connection.closing.is_some() {
             return;
         }
-        if connection.eof {
+        let may_read = connection.may_read(&self.settings);
+        if connection.is_answering() && connection.read_closed {
+            self.gone_while_waiting(token);
+        } else if connection.eof && !connection.unparsed {
             self.peer_finished(token);
-        } else if connection.readable && connection.may_read(&self.settings) {
+        } else if may_read && (connection.readable || connection.unparsed) {
             mark(&mut connection.in_ready, &mut self.work.ready, token);
         }
         self.advance_timer(token);
+        self.drain_further(token);
     }
 
-    /// FIN has been read, and every whole frame before it.
+    /// FIN has been read, and every whole frame before it has been carried out.
     fn peer_finished(&mut self, token: Token) {
         let Some(connection) = self.table.get_mut(token) else { return };
         match &connection.session {
@@ -132,23 +133,18 @@ impl<T: Transport> Engine<T> {
                     self.work.ended.push(token);
                 }
             }
-            // A caller that hangs up takes its command with it.
-            Session::Http(session) if session.answering().is_some() => {
-                self.close(token, Reason::PeerClosed, Farewell::None)
-            }
-            _ => self.close(token, Reason::PeerClosed, Farewell::Answered),
+            _ => self.close(token, Reason::PeerClosed, Farewell::Queued),
         }
     }
 
-    /// FIN or RST while nothing may be read: for a caller that awaits its answer it is a hang-up.
+    /// FIN or RST while nothing may be read: for a caller that awaits its answer it is a hang-up, and takes the command
+    /// with it.
     fn gone_while_waiting(&mut self, token: Token) {
         let Some(connection) = self.table.get_mut(token) else { return };
         if let Some(error) = connection.io.take_error() {
             return self.lose(token, &error);
         }
-        if let Session::Http(session) = &connection.session
-            && session.answering().is_some()
-        {
+        if connection.is_answering() {
             self.close(token, Reason::PeerClosed, Farewell::None);
         }
     }
@@ -179,49 +175,6 @@ impl<T: Transport> Engine<T> {
         !connection.out.is_empty()
             && connection.io.info().is_some_and(|info| u64::from(info.last_ack_ms) < timeout_ms * 9 / 10)
     }
-
-    /// Brings the sum of held bytes up to date with one connection.
-    pub(super) fn recount_held(&mut self, token: Token) {
-        if let Some(connection) = self.table.get_mut(token) {
-            let held = connection.held_bytes();
-            self.held_bytes = self.held_bytes + held - connection.held;
-            connection.held = held;
-        }
-    }
-
-    /// Over `memory.max_buffered_bytes` the connection that holds most ends: rare, so it may look at all of them.
-    pub(super) fn enforce_memory_limit(&mut self) {
-        let mut closing_bytes = 0;
-        while self.frames.queued_bytes + self.held_bytes > self.settings.max_buffered_bytes + closing_bytes {
-            let live = self.table.iter().filter(|(_, connection)| !connection.is_over());
-            let largest = live.max_by_key(|(_, connection)| connection.out.queued_bytes() + connection.held);
-            let Some((token, connection)) = largest else { return };
-            let bytes = connection.out.queued_bytes() + connection.held;
-            if bytes == 0 {
-                return;
-            }
-            closing_bytes += bytes;
-            let class = connection.class;
-            log::warn!(class = class.name(), address:% = connection.peer, bytes = bytes;
-                "memory.max_buffered_bytes: the connection that held most ends");
-            match class {
-                Class::Http => self.close(token, Reason::LimitExceeded, Farewell::None),
-                _ => self.close_for_limit(token, "memory.max_buffered_bytes: this connection held most"),
-            }
-        }
-    }
-
-    /// Ends a connection as `limit_exceeded`, in the words of its protocol.
-    pub(super) fn close_for_limit(&mut self, token: Token, text: &'static str) {
-        let Some(connection) = self.table.get(token) else { return };
-        let open = matches!(&connection.session, Session::WebSocket(session) if session.is_open());
-        let farewell = match connection.class {
-            Class::Router => Farewell::Bye { code: "limit_exceeded", text: text.into() },
-            Class::App | Class::Page if open => Farewell::Close { code: 4429, text: text.into() },
-            _ => Farewell::Refused(text),
-        };
-        self.close(token, Reason::LimitExceeded, farewell);
-    }
 }
 
 /// One `read`. A short one has drained the socket, unless FIN is known to be behind it.
@@ -229,7 +182,7 @@ fn receive<T: Transport>(connection: &mut Connection<T>, buffer: &mut [u8]) -> i
     match connection.io.read(buffer) {
         Ok(0) => {
             connection.readable = false;
-            connection.eof = true;
+            (connection.eof, connection.read_closed) = (true, true);
             Ok(0)
         }
         Ok(received) => {

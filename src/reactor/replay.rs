@@ -74,16 +74,25 @@ impl<T: Transport> Engine<T> {
                 session.replays = None;
                 return;
             };
+            let before = replay.after.clone();
             let step = self.replay_step(token, &mut replay);
             let Some(connection) = self.table.get_mut(token) else { return };
+            let ahead = connection.out.replay_bytes();
+            let is_too_far = matches!(&step, Step::Send(frame) if ahead > 0 && ahead + frame.len() > MAX_REPLAY_AHEAD_BYTES);
+            if is_too_far {
+                replay.after = before; // the same value again, when something has been taken
+            }
             if !matches!(step, Step::Done)
                 && let Some(replays) =
                     connection.session.websocket().and_then(|session| session.replays.as_mut())
             {
                 replays.push_front(replay);
             }
+            if is_too_far {
+                return;
+            }
             if let Step::Send(frame) = step {
-                connection.out.push_replay(&mut self.frames, Payload::Shared(frame));
+                connection.out.push_replay(&mut self.frames, Payload::Encoded(frame));
                 connection.traffic.messages_out += 1;
                 mark(&mut connection.in_dirty, &mut self.work.dirty, token);
             }

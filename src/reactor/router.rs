@@ -12,20 +12,24 @@ use crate::proto::router::{Fault, HEADER_BYTES, Kind, flags, header, system_fram
 use crate::session::router::{Bound, FromRouter};
 
 impl<T: Transport> Engine<T> {
-    /// Carries out the whole frames at the front of `input`.
-    pub(super) fn consume_router(&mut self, token: Token, input: &mut &[u8]) {
-        loop {
-            let Some(connection) = self.table.get_mut(token) else { return };
+    /// Carries out the whole frames at the front of `input`. True if it stopped before the last one.
+    pub(super) fn consume_router(&mut self, token: Token, input: &mut &[u8]) -> bool {
+        while !self.is_share_spent() {
+            let Some(connection) = self.table.get_mut(token) else { return false };
             if connection.closing.is_some() {
-                return;
+                return false;
             }
-            let Some(session) = connection.session.router() else { return };
+            let Some(session) = connection.session.router() else { return false };
             match session.next(input) {
                 Ok(Some(said)) => self.apply_router(token, said),
-                Ok(None) => return,
-                Err(fault) => return self.close_at_fault(token, fault),
+                Ok(None) => return false,
+                Err(fault) => {
+                    self.close_at_fault(token, fault);
+                    return false;
+                }
             }
         }
+        true
     }
 
     fn apply_router(&mut self, token: Token, said: FromRouter<'_>) {
@@ -34,7 +38,7 @@ impl<T: Transport> Engine<T> {
             FromRouter::Ping { .. } if planted(Planted::NoPong) => {}
             FromRouter::Ping { id, body } => self.send_system(token, pong(id, body)),
             FromRouter::Pong => {}
-            FromRouter::Bye { .. } => self.close(token, Reason::PeerClosed, Farewell::Answered),
+            FromRouter::Bye { .. } => self.close(token, Reason::PeerClosed, Farewell::Queued),
             FromRouter::ReplyPart { id, flags, body } => self.reply_part(token, id, flags, body),
             FromRouter::LateStreamFrame => self.census.dropped.late_stream_frames += 1,
             FromRouter::Event { topic, flags, body } => {
@@ -74,7 +78,7 @@ impl<T: Transport> Engine<T> {
         let mut welcome = Vec::new();
         let name = session.to_string();
         system_frame(&mut welcome, Kind::Welcome, flags::JSON, 1, &name, body.to_string().as_bytes());
-        self.send_system(token, Payload::Shared(welcome.into()));
+        self.send_system(token, Payload::Owned(welcome));
         if let Some(old) = old {
             let text = "the router has connected again".into();
             self.close(old, Reason::Takeover, Farewell::Bye { code: "takeover", text });

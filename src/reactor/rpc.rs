@@ -15,7 +15,7 @@ use crate::proto::jsonrpc::{
     write_result,
 };
 use crate::proto::websocket::TextFrame;
-use crate::session::websocket::{Batch, Part};
+use crate::session::websocket::{Batch, Part, settings_of};
 use serde_json::value::RawValue;
 use std::time::Duration;
 
@@ -98,8 +98,9 @@ impl<T: Transport> Engine<T> {
                     id: call.id.map(|id| id.get().into()),
                     params: call.params.map(|params| params.get().into()),
                 },
-                Ok(call) => match self.carry_out_call(token, &call, Some(place)) {
-                    Ok(Answered::Later) => continue,
+                // A notification has no answer: the batch does not wait for what becomes of it.
+                Ok(call) => match self.carry_out_call(token, &call, call.id.map(|_| place)) {
+                    Ok(Answered::Later) if call.id.is_some() => continue,
                     answered => self.answer_of(&call, answered).map_or(Part::Nothing, Part::Answer),
                 },
             };
@@ -173,7 +174,9 @@ impl<T: Transport> Engine<T> {
         match &*call.method {
             "subscribe" => self.subscribe(token, call.params).map(Answered::Now),
             "unsubscribe" => self.unsubscribe(token, call.params).map(Answered::Now),
-            "command" => self.command_over_rpc(token, call, batch),
+            "command" => self
+                .command_over_rpc(token, call, batch)
+                .map_err(|failure| Failure { sent: Some(false), ..failure }),
             "routers" => self.routers(call.params).map(Answered::Now),
             _ => Err(Failure {
                 code: codes::METHOD_NOT_FOUND,
@@ -191,10 +194,7 @@ impl<T: Transport> Engine<T> {
             .ok_or_else(|| Failure::invalid("topic: a topic, $presence or *"))?;
         let connection =
             self.table.get_mut(token).ok_or_else(|| Failure::invalid("the connection is gone"))?;
-        let most = match connection.class {
-            id::Class::Page => self.settings.page.max_subscriptions,
-            _ => self.settings.app.max_subscriptions,
-        };
+        let most = settings_of(&self.settings, connection.class).max_subscriptions;
         let Some(session) = connection.session.websocket() else {
             return Err(Failure::invalid("no session"));
         };
@@ -278,7 +278,9 @@ impl<T: Transport> Engine<T> {
     }
 
     fn max_pending_of_client(&self, token: Token) -> usize {
-        self.table.get(token).map_or(0, |connection| self.websocket_settings(connection.class).max_pending)
+        self.table
+            .get(token)
+            .map_or(0, |connection| settings_of(&self.settings, connection.class).max_pending)
     }
 
     fn routers(&mut self, raw: Option<&RawValue>) -> Result<Vec<u8>, Failure> {
@@ -314,7 +316,7 @@ impl<T: Transport> Engine<T> {
     fn send_text(&mut self, token: Token, write: impl FnOnce(&mut Vec<u8>)) {
         let mut frame = TextFrame::begin(256);
         write(frame.payload());
-        self.send_user(token, Payload::Shared(frame.finish()));
+        self.send_user(token, Payload::Encoded(frame.finish()));
     }
 }
 

@@ -10,12 +10,12 @@ use crate::core::frames::Payload;
 use crate::core::wheel::Due;
 use crate::fault::{Fault, planted};
 use crate::id::{Class, Reason, Token};
-use crate::limits::WebSocketSettings;
 use crate::net::transport::Transport;
 use crate::proto::router::{HEADER_BYTES, Kind, header};
 use crate::proto::websocket;
 use crate::session::heartbeat::Beat;
 use crate::session::http::Waiting;
+use crate::session::websocket::settings_of;
 use std::time::Duration;
 
 impl<T: Transport> Engine<T> {
@@ -52,13 +52,22 @@ impl<T: Transport> Engine<T> {
             true => self.table.tenant(token.slot).unwrap_or(token),
             false => token,
         };
-        let Some(connection) = self.table.get(token) else { return };
-        if self.deadline(connection) <= self.now.time {
+        // The timer that fired is gone: there is a new one before anything else happens.
+        if self.table.get(token).is_none() {
+            return;
+        }
+        self.set_timer(token, Time::NEVER);
+        if self.table.get(token).is_some_and(|connection| self.deadline(connection) <= self.now.time) {
             self.expire(token);
         }
-        // The timer that fired is gone: the next one is set, a tick ahead at least, so that nothing fires twice in a turn.
+        // A tick ahead at least, so that nothing fires twice in a turn.
         let Some(connection) = self.table.get(token) else { return };
         let at = self.deadline(connection).max(self.now.time + Duration::from_millis(1));
+        self.wheel.cancel(connection.timer);
+        self.set_timer(token, at);
+    }
+
+    fn set_timer(&mut self, token: Token, at: Time) {
         let timer = self.wheel.set(at, Due::Connection(token));
         if let Some(connection) = self.table.get_mut(token) {
             (connection.timer, connection.timer_at) = (timer, at);
@@ -71,10 +80,7 @@ impl<T: Transport> Engine<T> {
         let at = self.deadline(connection);
         if at < connection.timer_at {
             self.wheel.cancel(connection.timer);
-            let timer = self.wheel.set(at, Due::Connection(token));
-            if let Some(connection) = self.table.get_mut(token) {
-                (connection.timer, connection.timer_at) = (timer, at);
-            }
+            self.set_timer(token, at);
         }
     }
 
@@ -82,6 +88,9 @@ impl<T: Transport> Engine<T> {
     pub(super) fn deadline(&self, connection: &Connection<T>) -> Time {
         let settings = &self.settings;
         let session = match &connection.session {
+            Session::LastWords(words) if words.patient && !words.shut => {
+                return words.until.max(connection.last_taken + settings.queue_soft);
+            }
             Session::LastWords(words) => return words.until,
             Session::Router(session) => session.deadline(
                 connection.opened_at,
@@ -89,7 +98,7 @@ impl<T: Transport> Engine<T> {
                 &settings.router.heartbeat,
             ),
             Session::WebSocket(session) => {
-                session.deadline(connection.opened_at, self.websocket_settings(connection.class))
+                session.deadline(connection.opened_at, settings_of(settings, connection.class))
             }
             Session::Http(session) => match session.deadline(&settings.http) {
                 Some((at, Waiting::NextRequest)) if !connection.out.is_empty() => {
@@ -110,10 +119,6 @@ impl<T: Transport> Engine<T> {
         connection.last_taken + self.settings.queue_soft
     }
 
-    pub(super) fn websocket_settings(&self, class: Class) -> &WebSocketSettings {
-        if class == Class::Page { &self.settings.page } else { &self.settings.app }
-    }
-
     /// Something is due.
     fn expire(&mut self, token: Token) {
         let now = self.now.time;
@@ -123,7 +128,7 @@ impl<T: Transport> Engine<T> {
         }
         let backed_up = connection.is_backed_up(&self.settings) && self.backlog_deadline(connection) <= now;
         match &connection.session {
-            Session::LastWords(_) => self.work.ended.push(token),
+            Session::LastWords(_) => self.drop_last_words(token),
             _ if backed_up => self.close_slow(token, "queue.soft_s: its socket takes nothing"),
             Session::Router(session) if session.bound.is_none() => {
                 let text = "router.hello_timeout_s: no HELLO".into();
@@ -159,8 +164,8 @@ impl<T: Transport> Engine<T> {
         let mut answer = Vec::new();
         let date = self.scratch.date.text(self.now.unix_ms);
         Refusal::new(408, "request_timeout", detail).write(&mut answer, true, false, date);
-        self.send_user(token, Payload::Shared(answer.into()));
-        self.close(token, reason, Farewell::Answered);
+        self.send_user(token, Payload::Owned(answer));
+        self.close(token, reason, Farewell::Queued);
     }
 
     fn beat(&mut self, token: Token) {
@@ -176,8 +181,7 @@ impl<T: Transport> Engine<T> {
                 (session.heartbeat.beat(now, settings, ROUTER_PING.len() as u64, acked), &ROUTER_PING)
             }
             Session::WebSocket(session) => {
-                let settings =
-                    if connection.class == Class::Page { &self.settings.page } else { &self.settings.app };
+                let settings = settings_of(&self.settings, connection.class);
                 let ping = websocket::ping();
                 (session.heartbeat.beat(now, &settings.heartbeat, ping.len() as u64, acked), ping)
             }

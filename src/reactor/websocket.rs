@@ -3,47 +3,57 @@
 use super::connection::{Connection, Farewell, Session};
 use super::engine::Engine;
 use super::http::reason_of;
+use crate::api::Refusal;
 use crate::core::frames::Payload;
 use crate::id::{Reason, Token};
+use crate::limits::REQUESTS_PER_TURN;
 use crate::net::transport::Transport;
 use crate::proto::websocket::{Fault, Message, write_pong, write_upgrade};
-use crate::session::websocket::Handshake;
+use crate::session::websocket::{Handshake, settings_of};
 
 impl<T: Transport> Engine<T> {
-    pub(super) fn consume_websocket(&mut self, token: Token, input: &mut &mut [u8]) {
-        while let Some(connection) = self.table.get_mut(token)
-            && connection.may_read(&self.settings)
-            && let Session::WebSocket(session) = &mut connection.session
-        {
+    /// Carries out the whole messages at the front of `input`, as long as there is room for answers. True if it stopped
+    /// before the last one.
+    pub(super) fn consume_websocket(&mut self, token: Token, input: &mut &mut [u8]) -> bool {
+        let before = self.table.get(token).map_or(0, |connection| connection.out.counted_bytes());
+        for _ in 0..REQUESTS_PER_TURN {
+            let Some(connection) = self.table.get_mut(token) else { return false };
+            if !connection.may_read(&self.settings) || connection.has_had_its_share(before) {
+                return true;
+            }
+            let Session::WebSocket(session) = &mut connection.session else { return false };
             if !session.is_open() {
-                let origins = &self.settings.page.origins;
-                match session.handshake(input, connection.class, origins) {
-                    Handshake::Incomplete => return,
+                match session.handshake(input, connection.class, &self.settings.page.origins) {
+                    Handshake::Incomplete => return false,
                     Handshake::Accepted { accept } => self.upgrade(token, &accept),
-                    Handshake::Refused(refusal) => {
-                        let mut answer = Vec::new();
-                        refusal.write(&mut answer, true, false, self.scratch.date.text(self.now.unix_ms));
-                        self.send_user(token, Payload::Shared(answer.into()));
-                        return self.close(token, reason_of(&refusal), Farewell::Answered);
-                    }
+                    Handshake::Refused(refusal) => return self.refuse_upgrade(token, &refusal),
                 }
                 continue;
             }
-            let class = connection.class;
-            let settings =
-                if class == crate::id::Class::Page { &self.settings.page } else { &self.settings.app };
-            match session.next(input, settings) {
-                Ok(None) => return,
+            match session.next(input, settings_of(&self.settings, connection.class)) {
+                Ok(None) => return false,
                 Ok(Some(message)) => self.apply_message(token, message),
-                Err(fault) => return self.close_at_websocket_fault(token, fault),
+                Err(fault) => {
+                    self.close_at_websocket_fault(token, fault);
+                    return false;
+                }
             }
         }
+        true
+    }
+
+    fn refuse_upgrade(&mut self, token: Token, refusal: &Refusal) -> bool {
+        let mut answer = Vec::new();
+        refusal.write(&mut answer, true, false, self.scratch.date.text(self.now.unix_ms));
+        self.send_user(token, Payload::Owned(answer));
+        self.close(token, reason_of(refusal), Farewell::Queued);
+        false
     }
 
     fn upgrade(&mut self, token: Token, accept: &str) {
         let mut answer = Vec::new();
         write_upgrade(&mut answer, accept, self.scratch.date.text(self.now.unix_ms));
-        self.send_system(token, Payload::Shared(answer.into())); // before the answers to frames behind the handshake
+        self.send_system(token, Payload::Owned(answer)); // before the answers to frames behind the handshake
         if let Some(session) = self.table.get_mut(token).and_then(|connection| connection.session.websocket())
         {
             session.heartbeat.heard(self.now.time);
@@ -62,9 +72,11 @@ impl<T: Transport> Engine<T> {
                 self.carry_out_rpc(token, &text);
             }
             Message::Ping(payload) => {
-                let mut pong = Vec::with_capacity(payload.len() + 2);
+                let mut pong = std::mem::take(&mut self.scratch.frame);
                 write_pong(&mut pong, payload);
-                self.send_system(token, Payload::Shared(pong.into()));
+                self.send_system(token, Payload::copy(&pong));
+                pong.clear();
+                self.scratch.frame = pong;
             }
             Message::Pong(_) => {}
             Message::Close { code, .. } => {

@@ -5,12 +5,17 @@ use crate::clock::Time;
 use crate::core::commands::OfCaller;
 use crate::core::hub::OfClient;
 use crate::id::{Class, SessionId};
-use crate::limits::WebSocketSettings;
+use crate::limits::{Settings, WebSocketSettings};
 use crate::proto::http::{BodyLength, parse_head};
 use crate::proto::websocket::{Decoder, Fault, Limits, Message};
 use crate::session::heartbeat::Heartbeat;
 use slab::Slab;
 use std::collections::VecDeque;
+
+/// The settings of apps or pages.
+pub fn settings_of(settings: &Settings, class: Class) -> &WebSocketSettings {
+    if class == Class::Page { &settings.page } else { &settings.app }
+}
 
 /// The largest head of a handshake, in bytes; the HTTP listener's is configurable, this needs no more.
 const MAX_HANDSHAKE_BYTES: usize = 16_384;

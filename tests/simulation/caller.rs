@@ -9,6 +9,10 @@ use serde_json::Value;
 use std::collections::VecDeque;
 use std::time::Duration;
 
+/// More than three reads of the server, sent at once.
+pub const FLOOD_BYTES: usize = 200_000;
+pub const FLOOD_BODY_BYTES: usize = 20_000;
+
 #[derive(Default)]
 pub struct CallerPeer {
     session: Option<Session>,
@@ -25,6 +29,8 @@ struct Session {
     /// Nothing more is asked on this connection.
     is_last: bool,
     hastes: bool,
+    /// What is added to the bodies that it sends now, in bytes.
+    bulk: usize,
 }
 
 struct Expected {
@@ -53,6 +59,7 @@ impl CallerPeer {
                 is_stalled: false,
                 is_last: false,
                 hastes: context.random.chance(30),
+                bulk: 0,
             });
         }
         let Some(mut session) = self.session.take() else { return };
@@ -66,8 +73,12 @@ impl CallerPeer {
         if context.is_calm {
             session.is_stalled = false;
         } else {
+            // Mostly one at a time, sometimes behind requests that are not answered yet.
+            let most_due = if session.hastes { 4 } else { 0 };
+            let may_ask = session.expected.len() <= most_due && !session.is_last;
             match context.random.below(100) {
-                0..50 if !session.is_last => self.request(&mut session, context),
+                0..50 if may_ask => self.request(&mut session, context),
+                55 if context.random.chance(25) => self.flood(&mut session, context),
                 50..53 => session.is_stalled = !session.is_stalled,
                 53 | 54 => return crate::world::leave(&session.link, context.random),
                 _ => {}
@@ -221,12 +232,19 @@ impl CallerPeer {
         );
     }
 
-    fn request(&mut self, session: &mut Session, context: &mut Context<'_>) {
-        // Mostly one at a time, sometimes behind requests that are not answered yet.
-        let most_due = if session.hastes { 4 } else { 0 };
-        if session.expected.len() > most_due {
-            return;
+    /// Pipelines several times what one read takes.
+    fn flood(&mut self, session: &mut Session, context: &mut Context<'_>) {
+        session.bulk = FLOOD_BODY_BYTES;
+        for _ in 0..2 * FLOOD_BYTES / FLOOD_BODY_BYTES {
+            if !session.is_last && session.link.borrow().unread() < FLOOD_BYTES {
+                self.request(session, context);
+            }
         }
+        session.bulk = 0;
+        context.model.count("flood of requests");
+    }
+
+    fn request(&mut self, session: &mut Session, context: &mut Context<'_>) {
         let router = *context.random.pick(&IDS);
         let mut close = context.random.chance(4);
         let mut body = String::new();
@@ -236,7 +254,7 @@ impl CallerPeer {
                 let nonce = context.model.nonce();
                 let timeout = context.random.timeout_ms();
                 let json = context.random.chance(50);
-                body = payload(nonce, json, context.random.length());
+                body = payload(nonce, json, session.bulk + context.random.length());
                 context.model.ask(
                     nonce,
                     router,
@@ -253,7 +271,7 @@ impl CallerPeer {
             }
             62..74 => {
                 let nonce = context.model.nonce();
-                body = payload(nonce, false, context.random.length());
+                body = payload(nonce, false, session.bulk + context.random.length());
                 context.model.tell(nonce, router, session.link.borrow().serial, body.len());
                 (format!("POST /v1/routers/{router}/commands/do?oneway=1 HTTP/1.1"), What::OneWay(nonce))
             }

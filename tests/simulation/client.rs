@@ -1,6 +1,7 @@
 //! An app or a page: handshake, subscriptions, commands, batches, pings; stalls until it is a slow consumer, sends what is
 //! refused, goes silent.
 
+use crate::caller::{FLOOD_BODY_BYTES, FLOOD_BYTES};
 use crate::model::{Body, Context, NOTIFICATION, is_settled};
 use crate::router::{IDS, TOPICS, payload};
 use crate::socket::LinkRef;
@@ -33,6 +34,8 @@ struct Session {
     subscribed: u64,
     is_stalled: bool,
     is_silent: bool,
+    /// What is added to the bodies that it sends now, in bytes.
+    bulk: usize,
     /// PINGs without their PONG.
     pings: usize,
 }
@@ -91,6 +94,7 @@ impl Session {
             subscribed: 0,
             is_stalled: false,
             is_silent: context.random.chance(10),
+            bulk: 0,
             pings: 0,
         }
     }
@@ -130,6 +134,7 @@ impl Session {
             50..54 => self.is_stalled = !self.is_stalled,
             54 => self.change_its_mind(context),
             57 => self.misbehave(context),
+            58 if context.random.chance(25) => self.flood(context),
             55 => {
                 self.link.borrow_mut().did.bye = true;
                 self.send(8, true, &1000u16.to_be_bytes(), context);
@@ -185,6 +190,25 @@ impl Session {
         }
     }
 
+    /// Sends several times what one read of the server takes, and reads nothing for a while.
+    fn flood(&mut self, context: &mut Context<'_>) {
+        if !self.is_open {
+            return;
+        }
+        self.is_stalled = true;
+        self.bulk = FLOOD_BODY_BYTES;
+        for _ in 0..2 * FLOOD_BYTES / FLOOD_BODY_BYTES {
+            if self.link.borrow().unread() < FLOOD_BYTES {
+                self.call(context);
+            }
+            if let Some(rest) = self.rest.take() {
+                self.send(0, true, &rest, context);
+            }
+        }
+        self.bulk = 0;
+        context.model.count("flood of calls");
+    }
+
     fn batch(&mut self, context: &mut Context<'_>) {
         if self.rest.is_some() {
             return;
@@ -206,7 +230,8 @@ impl Session {
             0..50 => {
                 let nonce = context.model.nonce();
                 let timeout = context.random.timeout_ms();
-                let pad = if in_batch { context.random.below(50) } else { context.random.length() / 2 };
+                let pad =
+                    if in_batch { context.random.below(50) } else { self.bulk + context.random.length() / 2 };
                 let mut params = json!({ "router": router, "name": "do", "timeout_ms": timeout });
                 if context.random.chance(50) {
                     params["body"] = payload(nonce, false, pad).into();

@@ -120,6 +120,8 @@ pub enum Body {
 #[derive(Default)]
 pub struct Model {
     pub failures: Vec<String>,
+    /// The sum limit is small: any session may be ended for it, and its peer is told behind what it does not read.
+    pub tight_memory: bool,
     pub commands: BTreeMap<u64, Asked>,
     pub one_ways: BTreeMap<u64, OneWay>,
     pub events: Vec<Event>,
@@ -246,7 +248,8 @@ impl Model {
     ) {
         self.count(code);
         let surely_bound =
-            self.commands.get(&nonce).is_some_and(|asked| self.is_surely_bound(&asked.router, asked.at));
+            self.commands.get(&nonce).is_some_and(|asked| self.is_surely_bound(&asked.router, asked.at))
+                && !self.tight_memory;
         let (draining, may_be_busy) = (self.draining, self.may_be_busy(nonce));
         let is_stale = self.is_stale_reply(nonce, &body);
         let Some(asked) = self.commands.get_mut(&nonce) else {
@@ -274,7 +277,8 @@ impl Model {
             _ => true,
         };
         if bad {
-            problem = Some(format!("is wrong: {code} after {waited:?} of {:?}", asked.timeout));
+            problem =
+                Some(format!("is wrong: {code} of {} after {waited:?} of {:?}", asked.router, asked.timeout));
         }
         match (code, sent) {
             ("ok", None) | ("router_error", None | Some(true)) => {}

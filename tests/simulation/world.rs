@@ -100,6 +100,8 @@ impl World {
         actors.extend((0..clients).map(|index| {
             Actor::Client(ClientPeer::new(if index % 2 == 0 { Class::App } else { Class::Page }))
         }));
+        let mut model = Model::default();
+        model.tight_memory = settings.max_buffered_bytes < 1 << 20;
         Self {
             engine,
             settings,
@@ -107,7 +109,7 @@ impl World {
             now,
             network: Network::new(shared.clone()),
             shared,
-            model: Model::default(),
+            model,
             actors,
             stale: Vec::new(),
             ends,
