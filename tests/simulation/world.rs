@@ -373,6 +373,9 @@ impl World {
         let until = self.now + self.settings.drain + self.settings.close_grace + Duration::from_secs(1);
         self.is_calm = self.random.chance(50);
         while !self.engine.is_drained() && self.now < until {
+            if self.turns > MOST_TURNS {
+                return Err("time stands still in the drain: something is always due".into());
+            }
             self.step()?;
         }
         self.engine.set_now(clock(self.now));
