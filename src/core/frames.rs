@@ -166,7 +166,7 @@ impl Frames {
 /// What only this payload holds.
 fn own_bytes(payload: &Payload) -> usize {
     match payload {
-        Payload::Owned(bytes) => bytes.capacity(),
+        Payload::Owned(bytes) => bytes.len(),
         Payload::Encoded(bytes) => bytes.len(),
         Payload::Fragment { body, .. } => body.len(),
         Payload::Static(_) | Payload::Inline { .. } | Payload::Shared(_) => 0,

@@ -206,7 +206,7 @@ impl HttpSession {
     /// Bytes of a body that has not come wholly.
     pub fn held_bytes(&self) -> usize {
         match &self.state {
-            State::Body(receiving) => receiving.body.capacity(),
+            State::Body(receiving) => receiving.body.len(),
             _ => 0,
         }
     }

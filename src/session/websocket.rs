@@ -151,7 +151,7 @@ impl WebSocketSession {
     pub fn held_bytes(&self) -> usize {
         let batches =
             self.batches.as_ref().map_or(0, |batches| batches.iter().map(|(_, b)| b.held_bytes()).sum());
-        self.decoder.held_bytes() + batches
+        self.decoder.half_bytes() + batches
     }
 
     pub fn deadline(&self, opened_at: Time, settings: &WebSocketSettings) -> Time {

@@ -198,7 +198,8 @@ struct Target<'b> {
 
 impl<'b> Target<'b> {
     fn parse(target: &'b str, method: Method) -> Result<Self, HeadError> {
-        if target.bytes().any(|byte| !byte.is_ascii_graphic() || byte == b'#') {
+        // What no URI may have (RFC 3986 section 2): `\` for one is read as `/` by some.
+        if target.bytes().any(|byte| !byte.is_ascii_graphic() || b"#\"<>\\^`{|}".contains(&byte)) {
             return Err(HeadError::BadRequest("the request target has a character that must be encoded"));
         }
         if method == Method::Connect {

@@ -102,6 +102,15 @@ impl Decoder {
         }
     }
 
+    /// Bytes of the half-received message that have come.
+    pub fn half_bytes(&self) -> usize {
+        match &self.message {
+            None => 0,
+            Some(Partial::Text(text)) => text.len(),
+            Some(Partial::Binary(bytes)) => bytes.len(),
+        }
+    }
+
     /// Bytes of heap that the half-received message takes: its capacity, not only its length.
     pub fn held_bytes(&self) -> usize {
         match &self.message {
