@@ -52,13 +52,24 @@ impl<T: Transport> Engine<T> {
         log::warn!(class = class.name(), address:% = connection.peer, bytes = bytes;
             "memory.max_buffered_bytes: the connection that held most ends");
         match &connection.session {
-            Session::LastWords(_) => self.drop_last_words(token),
+            Session::LastWords(_) => self.cut_last_words(token, Reason::LimitExceeded),
             // In the middle of an answer nothing else can be said.
             Session::Http(_) if connection.is_answering() || !connection.out.is_empty() => {
                 self.close(token, Reason::LimitExceeded, Farewell::None);
             }
             _ => self.close_for_limit(token, "memory.max_buffered_bytes: this connection held most"),
         }
+    }
+
+    /// What a caller was still to be told is cut: that is how its connection ended, whatever was meant before.
+    pub(super) fn cut_last_words(&mut self, token: Token, reason: Reason) {
+        if let Some(connection) = self.table.get_mut(token)
+            && let Session::LastWords(words) = &mut connection.session
+            && connection.class == Class::Http
+        {
+            words.reason = reason;
+        }
+        self.drop_last_words(token);
     }
 
     /// What it was still to be told is dropped, and the connection with it.

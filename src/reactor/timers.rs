@@ -128,6 +128,9 @@ impl<T: Transport> Engine<T> {
         }
         let backed_up = connection.is_backed_up(&self.settings) && self.backlog_deadline(connection) <= now;
         match &connection.session {
+            Session::LastWords(words) if words.patient && !words.shut => {
+                self.cut_last_words(token, Reason::SlowConsumer);
+            }
             Session::LastWords(_) => self.drop_last_words(token),
             _ if backed_up => self.close_slow(token, "queue.soft_s: its socket takes nothing"),
             Session::Router(session) if session.bound.is_none() => {

@@ -160,7 +160,9 @@ impl HttpSession {
             }
             Err(error) => {
                 let exchange = Exchange { close: true, ..receiving.exchange };
-                Some(self.refuse(error.into(), exchange))
+                let is_command = matches!(receiving.call, Ok(Call::Command { .. }));
+                let refusal = Refusal { sent: is_command.then_some(false), ..error.into() };
+                Some(self.refuse(refusal, exchange))
             }
         }
     }

@@ -9,7 +9,7 @@ use serde_json::Value;
 use std::collections::VecDeque;
 use std::time::Duration;
 
-/// More than three reads of the server, sent at once.
+/// What is sent at once in a flood: more than three reads of the server. And the least length of a body in it.
 pub const FLOOD_BYTES: usize = 200_000;
 pub const FLOOD_BODY_BYTES: usize = 20_000;
 
