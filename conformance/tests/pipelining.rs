@@ -157,3 +157,18 @@ fn requests_before_a_fin_are_all_answered() {
     }
     client.expect_close();
 }
+
+#[test]
+fn a_100_does_not_overtake_the_answer_before_it() {
+    let daemon = Daemon::start("");
+    let _router = Router::bind(daemon.router, "hub").echo();
+    let mut client = Client::connect(daemon.http);
+    client.send(
+        "GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n\
+         POST /v1/routers/hub/commands/echo HTTP/1.1\r\nHost: localhost\r\nExpect: 100-continue\r\n\
+         Content-Length: 5\r\n\r\n",
+    );
+    assert_eq!([client.response().status, client.response().status], [200, 100]);
+    client.send("hello");
+    assert_eq!(client.response().text(), "hello");
+}

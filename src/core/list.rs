@@ -84,12 +84,6 @@ impl<const L: usize> List<L> {
         }
         self.len -= 1;
     }
-
-    pub fn pop_front<T: Linked<L>>(&mut self, slab: &mut Slab<T>) -> Option<u32> {
-        let key = self.front()?;
-        self.remove(slab, key);
-        Some(key)
-    }
 }
 
 #[cfg(test)]
@@ -121,9 +115,12 @@ mod tests {
                         model.push_back(key);
                     }
                     1 => {
-                        let popped = list.pop_front(&mut slab);
-                        assert_eq!(popped, model.pop_front());
-                        popped.map(|key| slab.remove(key as usize));
+                        let first = list.front();
+                        assert_eq!(first, model.pop_front());
+                        if let Some(key) = first {
+                            list.remove(&mut slab, key);
+                            slab.remove(key as usize);
+                        }
                     }
                     _ => if index < model.len() {
                         let key = model.remove(index).unwrap();

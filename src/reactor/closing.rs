@@ -37,7 +37,7 @@ impl<T: Transport> Engine<T> {
         let session = std::mem::replace(&mut connection.session, Session::LastWords(words));
         connection.closing = None;
         if !planted(Fault::KeepInput) {
-            connection.input = Vec::new();
+            (connection.input, connection.unparsed) = (Vec::new(), false);
         }
         drop(session);
         if !planted(Fault::KeepHeldBytes) {

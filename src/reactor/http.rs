@@ -32,7 +32,8 @@ impl<T: Transport> Engine<T> {
             let Some(said) = session.next(input, self.now.time, &self.settings.http) else { return false };
             match said {
                 FromCaller::Continue => {
-                    self.send_system(token, Payload::Static(CONTINUE));
+                    // In its place behind the answers before it: the system lane would overtake them.
+                    self.send_user(token, Payload::Static(CONTINUE));
                     return false;
                 }
                 FromCaller::Refused { refusal, exchange } => self.refuse(token, exchange, &refusal),
