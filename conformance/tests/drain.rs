@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use conformance::calls::{
     Census, command, command_in_background, oneway, wait_for_drain, wait_for_live, wait_for_reason,
 };
-use conformance::daemon::{Daemon, eventually};
+use conformance::daemon::Daemon;
 use conformance::frame::{Frame, kind};
 use conformance::http::{self, Client, PATIENCE};
 use conformance::router::{Dial, Router};
@@ -297,7 +297,7 @@ fn an_answer_in_a_drain_says_that_no_next_request_is_taken() {
     caller.send_request("POST", "/v1/routers/hub/commands/x?timeout_ms=20000", &[], b"");
     let id = router.recv_command().id;
     daemon.signal(SIGTERM);
-    eventually("the drain", PATIENCE, || (http::get(daemon.http, "/readyz").status == 503).then_some(()));
+    wait_for_drain(daemon.http);
     router.send(&Frame::reply(id, "done"));
     let response = caller.response();
     assert!(response.status == 200 && response.closes(), "{response:?}");
