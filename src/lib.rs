@@ -1,6 +1,6 @@
 //! Berth: a gateway daemon that keeps the long-lived connections of a fleet of routers, in one thread and in flat memory.
 //!
-//! `docs/architecture.md` is the map. Imports point downwards only: ground (`id`, `clock`, `limits`, `census`, `fault`),
+//! `docs/architecture.md` is the map. Imports point downwards only: ground (`id`, `clock`, `limits`, `census`, `fault`, `memory`),
 //! `proto`, `core`, `session` and `api`, `net`, `reactor`; `ops` stands aside.
 #![deny(unsafe_code)]
 
@@ -11,6 +11,7 @@ pub mod core;
 pub mod fault;
 pub mod id;
 pub mod limits;
+pub mod memory;
 pub mod net;
 pub mod ops;
 pub mod proto;
