@@ -27,6 +27,8 @@ pub struct Census {
     /// How many listen now.
     pub listeners_open: usize,
     pub dropped: Dropped,
+    /// Connections that ended without giving back all that they were charged with.
+    pub unbind_imbalances: u64,
     pub turns: Turns,
 }
 

@@ -43,6 +43,8 @@ pub const PAGE: std::ops::RangeInclusive<usize> = 1..=1000;
 pub const DEFAULT_PAGE: usize = 100;
 /// What one `read` takes at most, and the budget of a connection for one turn of the loop, in bytes.
 pub const READ_CHUNK_BYTES: usize = 65_536;
+/// What all connections together are read in one turn: then it writes and looks at the time, and the rest comes next.
+pub const READ_BYTES_PER_TURN: usize = 4 << 20;
 /// Requests or JSON-RPC messages of one connection that one turn carries out.
 pub const REQUESTS_PER_TURN: usize = 64;
 /// When one turn has queued more answers than this for a connection, its next request is the next turn's, in bytes.
@@ -55,6 +57,11 @@ pub const WRITE_CHUNK_BYTES: usize = 262_144;
 pub const ACCEPTS_PER_TURN: usize = 64;
 /// Pending connections in the kernel, for the storm when a whole fleet comes back at once.
 pub const LISTEN_BACKLOG: i32 = 4096;
+/// How often the tables are looked after, and how soon after a connection has ended.
+pub const HOUSEKEEPING_EVERY: Duration = Duration::from_secs(1);
+pub const GIVE_BACK_DELAY: Duration = Duration::from_millis(100);
+/// Pages of 64 entries that housekeeping looks through for strays at a time.
+pub const PATROL_PAGES: usize = 64;
 /// A turn of the loop that takes longer is logged.
 pub const LONG_TURN: Duration = Duration::from_millis(50);
 /// A listener that ran out of descriptors tries again after this long.
@@ -201,6 +208,14 @@ impl WebSocketSettings {
             max_message_bytes: 65_536,
             origins: Vec::new(),
         }
+    }
+}
+
+impl Settings {
+    /// The caps on connections together.
+    pub fn most_connections(&self) -> usize {
+        let listens = [&self.router.listen, &self.http.listen, &self.app.listen, &self.page.listen];
+        listens.iter().map(|listen| listen.max_connections).sum()
     }
 }
 

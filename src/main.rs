@@ -1,12 +1,28 @@
 //! `berthd`: reads the configuration, listens, runs the loop (SPEC section 7).
 
+use berth::fault::{Fault, plant_from_env, planted};
 use berth::limits::Settings;
+use berth::memory::{jemalloc, make_accounts_for};
 use berth::ops::args::{self, Command};
-use berth::ops::{config, descriptors, log as berth_log, systemd};
+use berth::ops::{census_command, config, descriptors, log as berth_log, systemd};
 use berth::reactor::event_loop::{EventLoop, Exit, print_ready};
+use std::io::{ErrorKind, Write as _};
 use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
+use tikv_jemallocator::Jemalloc;
+
+#[cfg(not(feature = "uncharged"))]
+#[global_allocator]
+static ALLOCATOR: berth::memory::allocator::Charging<Jemalloc> = berth::memory::allocator::Charging(Jemalloc);
+
+#[cfg(feature = "uncharged")]
+#[global_allocator]
+static ALLOCATOR: Jemalloc = Jemalloc;
+
+/// Where jemalloc looks for its options before its first block.
+#[unsafe(export_name = "_rjem_malloc_conf")]
+static OPTIONS: Option<&'static u8> = Some(&jemalloc::OPTIONS[0]);
 
 /// Wrong command line or configuration.
 const USAGE: u8 = 2;
@@ -22,6 +38,7 @@ fn main() -> ExitCode {
         Command::Help => print!("{}", args::HELP),
         Command::Version => println!("berthd {}", env!("CARGO_PKG_VERSION")),
         Command::Check => return check(path.as_deref()),
+        Command::Census { json } => return census(path.as_deref(), json),
         Command::Run => return run(path.as_deref()),
     }
     ExitCode::SUCCESS
@@ -37,6 +54,20 @@ fn check(path: Option<&Path>) -> ExitCode {
     }
 }
 
+fn census(path: Option<&Path>, json: bool) -> ExitCode {
+    let settings = match config::load(path) {
+        Ok(settings) => settings,
+        Err(error) => return complain(USAGE, &error),
+    };
+    match census_command::run(&settings.http.listen.bind, json) {
+        Ok(text) => match std::io::stdout().write_all(text.as_bytes()) {
+            Err(error) if error.kind() != ErrorKind::BrokenPipe => complain(1, &error),
+            _ => ExitCode::SUCCESS, // a reader that has seen enough (`| head`) is no failure
+        },
+        Err(error) => complain(1, &error),
+    }
+}
+
 fn run(path: Option<&Path>) -> ExitCode {
     let settings = match config::load(path) {
         Ok(settings) => settings,
@@ -49,6 +80,12 @@ fn run(path: Option<&Path>) -> ExitCode {
         return complain(1, &error);
     }
     berth_log::log_panics();
+    if let Err(error) = plant_from_env() {
+        return complain(USAGE, &error);
+    }
+    if planted(Fault::KeepMemory) {
+        jemalloc::never_give_back();
+    }
     let result = serve(settings);
     berth_log::flush_blocking(LAST_LOG);
     match result {
@@ -61,6 +98,8 @@ fn run(path: Option<&Path>) -> ExitCode {
 fn serve(mut settings: Settings) -> Result<Exit, String> {
     let limit = descriptors::raise_limit();
     descriptors::fit(&mut settings, limit);
+    jemalloc::make_tables_for(settings.max_buffered_bytes);
+    make_accounts_for(limit.min(settings.most_connections()));
     let mut event_loop = EventLoop::new(settings, limit)?;
     print_ready(&event_loop.ready_line());
     Ok(event_loop.run())

@@ -2,17 +2,13 @@
 //!
 //! One test in this file: the count is the whole process's.
 
-use berth::clock::Now;
+mod support;
+
 use berth::id::{Class, Token};
-use berth::limits::Settings;
-use berth::net::transport::{Info, Transport};
-use berth::reactor::{Engine, Readiness};
 use std::alloc::{GlobalAlloc, Layout, System};
-use std::cell::RefCell;
-use std::io::{self, IoSlice};
-use std::rc::Rc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
+use support::{Bench, frame, post, websocket};
 
 /// Counts what is asked for, nothing else.
 struct Counting;
@@ -38,143 +34,6 @@ unsafe impl GlobalAlloc for Counting {
 
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
-
-/// What the one peer that talks has sent and was not read, and what all peers were sent: one for all of them, so that the
-/// test's own side costs nothing.
-#[derive(Default)]
-struct Wire {
-    sender: u64,
-    bytes: Vec<u8>,
-    taken: usize,
-    /// What was written since the last peer sent something, as far as it goes into the capacity.
-    written: Vec<u8>,
-}
-
-struct Socket {
-    number: u64,
-    wire: Rc<RefCell<Wire>>,
-}
-
-impl Transport for Socket {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let mut wire = self.wire.borrow_mut();
-        if wire.sender != self.number || wire.bytes.is_empty() {
-            return Err(io::ErrorKind::WouldBlock.into());
-        }
-        let count = wire.bytes.len().min(buffer.len());
-        buffer[..count].copy_from_slice(&wire.bytes[..count]);
-        wire.bytes.drain(..count);
-        Ok(count)
-    }
-
-    fn write(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
-        let mut wire = self.wire.borrow_mut();
-        for slice in slices {
-            let room = wire.written.capacity() - wire.written.len();
-            wire.written.extend_from_slice(&slice[..slice.len().min(room)]);
-        }
-        let count = slices.iter().map(|slice| slice.len()).sum();
-        wire.taken += count;
-        Ok(count)
-    }
-
-    fn shutdown_write(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-
-    fn take_error(&mut self) -> Option<io::Error> {
-        None
-    }
-
-    fn info(&self) -> Option<Info> {
-        None
-    }
-
-    fn close(self) {}
-}
-
-struct Bench {
-    engine: Engine<Socket>,
-    wire: Rc<RefCell<Wire>>,
-    now: Now,
-}
-
-impl Bench {
-    fn new() -> Self {
-        let now = Now::default();
-        let [bytes, written] = [1 << 16, 1 << 12].map(Vec::with_capacity);
-        let wire = Rc::new(RefCell::new(Wire { bytes, written, ..Wire::default() }));
-        Self { engine: Engine::new(Settings::default(), 1, now), wire, now }
-    }
-
-    fn connect(&mut self, class: Class) -> Token {
-        let wire = self.wire.clone();
-        let open = |token: Token| Ok::<_, io::Error>(Socket { number: token.to_u64(), wire });
-        self.engine.accept(class, "127.0.0.1:1".parse().unwrap(), open).unwrap()
-    }
-
-    fn pass(&mut self, time: Duration) {
-        self.now.time = self.now.time + time;
-        self.engine.set_now(self.now);
-    }
-
-    /// The peer sends `bytes`; how many bytes all peers are sent upon it.
-    fn send(&mut self, token: Token, bytes: &[u8]) -> usize {
-        self.pass(Duration::from_micros(10));
-        let before = {
-            let mut wire = self.wire.borrow_mut();
-            wire.sender = token.to_u64();
-            wire.written.clear();
-            wire.bytes.extend_from_slice(bytes);
-            wire.taken
-        };
-        self.engine.event(token, Readiness { readable: true, ..Readiness::default() });
-        self.engine.turn();
-        let wire = self.wire.borrow();
-        assert!(wire.bytes.is_empty(), "everything was read");
-        wire.taken - before
-    }
-
-    /// Whether this was among what all peers were sent upon the last [`Self::send`].
-    fn was_sent(&self, bytes: &[u8]) -> bool {
-        self.wire.borrow().written.windows(bytes.len()).any(|window| window == bytes)
-    }
-
-    fn router(&mut self, number: usize) -> Token {
-        let token = self.connect(Class::Router);
-        assert!(self.send(token, &frame(0x01, 0, 1, &format!("router-{number:05}"), b"")) > 0);
-        token
-    }
-
-    fn watcher(&mut self, number: usize) -> Token {
-        let token = self.connect(Class::App);
-        let handshake = "GET /ws HTTP/1.1\r\nHost: 127.0.0.1\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
-                         Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n";
-        assert!(self.send(token, handshake.as_bytes()) > 0);
-        let call = format!(
-            r#"{{"jsonrpc":"2.0","id":1,"method":"subscribe","params":{{"router":"router-{number:05}","topic":"*"}}}}"#
-        );
-        assert!(self.send(token, &websocket(0x81, call.as_bytes())) > 0);
-        token
-    }
-}
-
-fn frame(kind: u8, flags: u8, id: u32, name: &str, body: &[u8]) -> Vec<u8> {
-    let mut bytes = vec![kind, flags];
-    bytes.extend((name.len() as u16).to_be_bytes());
-    bytes.extend(id.to_be_bytes());
-    bytes.extend((body.len() as u32).to_be_bytes());
-    bytes.extend(name.as_bytes());
-    bytes.extend(body);
-    bytes
-}
-
-/// A WebSocket frame of less than 126 bytes with a mask of zeros; `first` is FIN and the opcode.
-fn websocket(first: u8, payload: &[u8]) -> Vec<u8> {
-    let mut bytes = vec![first, 0x80 | u8::try_from(payload.len()).unwrap(), 0, 0, 0, 0];
-    bytes.extend(payload);
-    bytes
-}
 
 fn live() -> usize {
     LIVE.load(Ordering::Relaxed)
@@ -240,12 +99,6 @@ fn pings_allocate_nothing(bench: &mut Bench, routers: &[Token], watchers: &[Toke
         watchers.iter().for_each(|token| assert_eq!(bench.send(*token, &pongs[1]), 0));
     }
     assert_eq!(bench.engine.counts().connections(Class::Router).unbound, 0, "nobody was taken for dead");
-}
-
-fn post(target: &str, body: &[u8]) -> Vec<u8> {
-    let length = body.len();
-    let head = format!("POST {target} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: {length}\r\n\r\n");
-    [head.as_bytes(), body].concat()
 }
 
 fn messages_leave_nothing(bench: &mut Bench, routers: &[Token]) {

@@ -28,6 +28,7 @@ pub enum Call<'b> {
     Census {
         audit: bool,
     },
+    Metrics,
     Healthz,
     Readyz,
     /// OPTIONS: what the path takes.
@@ -61,6 +62,7 @@ impl Call<'_> {
             Call::ListClients(page) => Call::ListClients(own_page(page)),
             Call::KickClient(client) => Call::KickClient(own(client)),
             Call::Census { audit } => Call::Census { audit },
+            Call::Metrics => Call::Metrics,
             Call::Healthz => Call::Healthz,
             Call::Readyz => Call::Readyz,
             Call::Options(allow) => Call::Options(allow),
@@ -77,6 +79,7 @@ enum Resource<'b> {
     Clients,
     Client(&'b str),
     Census,
+    Metrics,
     Healthz,
     Readyz,
 }
@@ -124,6 +127,7 @@ pub fn route<'b>(head: &Head<'b>) -> Result<Call<'b>, Refusal> {
         (Resource::Census, Method::Get) => {
             Ok(Call::Census { audit: Query::parse(head.query, ["audit"])?.switch(0)? })
         }
+        (Resource::Metrics, Method::Get) => Ok(Call::Metrics),
         (Resource::Healthz, Method::Get) => Ok(Call::Healthz),
         (Resource::Readyz, Method::Get) => Ok(Call::Readyz),
         _ => Err(Refusal::method_not_allowed(allow)),
@@ -132,6 +136,7 @@ pub fn route<'b>(head: &Head<'b>) -> Result<Call<'b>, Refusal> {
 
 fn find(path: &str) -> Option<Resource<'_>> {
     match path {
+        "/metrics" => return Some(Resource::Metrics),
         "/healthz" => return Some(Resource::Healthz),
         "/readyz" => return Some(Resource::Readyz),
         _ => {}

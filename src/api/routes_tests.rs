@@ -64,7 +64,7 @@ fn ids_are_decoded_once_and_of_the_charset() {
 #[test]
 fn paths_and_methods() {
     for path in
-        ["/v1", "/v1/", "/v1/routers/a/b", "/v1//routers", "/nothing", "/metrics", "/", "/v1/census/x"]
+        ["/v1", "/v1/", "/v1/routers/a/b", "/v1//routers", "/nothing", "/metrics/", "/", "/v1/census/x"]
     {
         assert_eq!(refused(&format!("GET {path}")).0, 404, "{path}");
     }
@@ -72,6 +72,8 @@ fn paths_and_methods() {
     assert_eq!(call("GET /v1/routers/a/commands/b").unwrap_err().headers, [("Allow", "POST, OPTIONS")]);
     assert_eq!(refused("DELETE /v1/census").0, 405);
     assert_eq!(call("HEAD /healthz?anything=goes"), Ok(Call::Healthz));
+    assert_eq!(call("GET /metrics?anything=goes&anything=%zz"), Ok(Call::Metrics));
+    assert_eq!(call("POST /metrics").unwrap_err().headers, [("Allow", "GET, HEAD, OPTIONS")]);
     assert_eq!(call("OPTIONS /v1/clients/c1"), Ok(Call::Options(&[("Allow", "DELETE, OPTIONS")])));
     assert!(matches!(call("OPTIONS *"), Ok(Call::Options(_))));
 }

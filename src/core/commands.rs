@@ -3,15 +3,16 @@
 
 use crate::census::Count;
 use crate::clock::Time;
+use crate::core::frames::Payload;
 use crate::core::list::{Link, Linked, List};
+use crate::core::message::Message;
+use crate::core::pool::{PAGE_ENTRIES, Pool, is_worth_shrinking};
 use crate::core::wheel::TimerKey;
 use crate::fault::{Fault, planted};
 use crate::id::{Generations, Token};
-use crate::limits::MAX_FRAGMENT_BYTES;
-use crate::proto::router::{HEADER_BYTES, Kind, flags, fragments, header};
-use bytes::Bytes;
-use slab::Slab;
-use std::collections::HashMap;
+use crate::memory::{Holder, charge};
+use hashbrown::HashMap;
+use std::hash::RandomState;
 
 /// The lists that an entry is in.
 pub const BY_ROUTER: usize = 0;
@@ -33,101 +34,26 @@ pub enum Request {
     Rpc { id: Option<Box<str>>, batch: Option<BatchPlace> },
 }
 
+impl Request {
+    /// A JSON-RPC call; the id is copied.
+    pub fn rpc(id: Option<&str>, batch: Option<BatchPlace>) -> Self {
+        let _charge = charge(Holder::PendingCommand);
+        Request::Rpc { id: id.map(Into::into), batch }
+    }
+
+    fn held_bytes(&self) -> usize {
+        match self {
+            Request::Rpc { id: Some(id), .. } => id.len(),
+            _ => 0,
+        }
+    }
+}
+
 /// A call's place in a batch of its client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BatchPlace {
     pub batch: u32,
     pub index: u32,
-}
-
-/// A command on its way to a router: its name and payload in one buffer, and how much of it has been begun.
-#[derive(Debug)]
-pub struct Message {
-    /// Name, then payload; empty as soon as all of it was begun.
-    bytes: Bytes,
-    name_len: usize,
-    payload_len: usize,
-    json: bool,
-    /// Payload bytes in fragments that were begun; `None` before the first.
-    begun: Option<usize>,
-}
-
-impl Message {
-    /// `bytes` is the name (`name_len` bytes) and the payload behind it.
-    pub fn new(bytes: Bytes, name_len: usize, json: bool) -> Self {
-        let payload_len = bytes.len() - name_len;
-        Self { bytes, name_len, payload_len, json, begun: None }
-    }
-
-    /// What it holds in memory.
-    pub fn held_bytes(&self) -> usize {
-        self.bytes.len()
-    }
-
-    pub fn is_begun(&self) -> bool {
-        self.begun.is_some()
-    }
-
-    pub fn is_finished(&self) -> bool {
-        self.begun == Some(self.payload_len)
-    }
-
-    /// Bytes on the wire that were not begun yet, headers included.
-    pub fn unsent_bytes(&self) -> usize {
-        match self.begun {
-            None => self.name_len + self.payload_len + HEADER_BYTES * fragments(self.payload_len),
-            Some(begun) if begun == self.payload_len => 0,
-            Some(begun) => {
-                let rest = self.payload_len - begun;
-                rest + HEADER_BYTES * fragments(rest)
-            }
-        }
-    }
-
-    /// The fragment that is `ahead` fragments behind the next one, without beginning it.
-    pub fn fragment(&self, id: u32, ahead: usize) -> Option<([u8; HEADER_BYTES], &[u8])> {
-        let (header, range) = self.plan(id, ahead)?;
-        Some((header, &self.bytes[range]))
-    }
-
-    fn plan(&self, id: u32, ahead: usize) -> Option<([u8; HEADER_BYTES], std::ops::Range<usize>)> {
-        let first = self.begun.is_none() && ahead == 0;
-        let begin = self.begun.unwrap_or(0) + ahead * MAX_FRAGMENT_BYTES;
-        if !first && begin >= self.payload_len {
-            return None;
-        }
-        let len = (self.payload_len - begin).min(MAX_FRAGMENT_BYTES);
-        let more = begin + len < self.payload_len;
-        let frame_flags = if self.json { flags::JSON } else { 0 } | if more { flags::MORE } else { 0 };
-        let name_len = if first { self.name_len } else { 0 };
-        let begin_in_bytes = self.name_len + begin - name_len;
-        Some((
-            header(Kind::Command, frame_flags, id, name_len, len),
-            begin_in_bytes..self.name_len + begin + len,
-        ))
-    }
-
-    /// Begins the next fragment: its header and its bytes, which live on whatever becomes of the command.
-    pub fn begin_fragment(&mut self, id: u32) -> Option<([u8; HEADER_BYTES], Bytes)> {
-        let (header, range) = self.plan(id, 0)?;
-        let bytes = self.bytes.slice(range.clone());
-        self.advance(range.end);
-        Some((header, bytes))
-    }
-
-    /// Passes over the next fragment, which was written whole.
-    pub fn skip_fragment(&mut self, id: u32) {
-        if let Some((_, range)) = self.plan(id, 0) {
-            self.advance(range.end);
-        }
-    }
-
-    fn advance(&mut self, end: usize) {
-        self.begun = Some(end - self.name_len);
-        if self.is_finished() {
-            self.bytes = Bytes::new(); // while the reply is awaited nothing of it is needed
-        }
-    }
 }
 
 #[derive(Debug)]
@@ -139,13 +65,30 @@ pub struct Command {
     pub id: u32,
     pub message: Message,
     /// What has come of the reply, and the flags of its first part.
-    pub reply: Vec<u8>,
-    pub reply_flags: Option<u8>,
+    reply: Vec<u8>,
+    reply_flags: Option<u8>,
     pub deadline: Time,
     pub timer: TimerKey,
     by_router: Link,
     by_caller: Link,
     turn: Link,
+}
+
+impl Command {
+    /// How much has come of the reply, in bytes.
+    pub fn reply_bytes(&self) -> usize {
+        self.reply.len()
+    }
+
+    /// The flags of the reply's first part, once that has come.
+    pub fn reply_flags(&self) -> Option<u8> {
+        self.reply_flags
+    }
+
+    /// What it holds besides its place in the table, in bytes of heap.
+    fn held_bytes(&self) -> usize {
+        self.message.held_bytes() + self.caller.request.held_bytes() + self.reply.capacity()
+    }
 }
 
 impl Linked<BY_ROUTER> for Command {
@@ -181,14 +124,30 @@ pub type OfCaller = List<BY_CALLER>;
 pub type Turns = List<TURNS>;
 
 /// All awaited commands.
-#[derive(Default)]
 pub struct Commands {
-    entries: Slab<Command>,
-    by_id: HashMap<(u32, u32), u32>,
+    entries: Pool<Command>,
+    /// By the router's slot and the correlation id.
+    by_id: HashMap<(u32, u32), u32, RandomState>,
     generations: Generations,
     /// What the messages that are not wholly sent hold, in bytes.
     message_bytes: usize,
+    /// What all entries hold besides their places, in bytes of heap.
+    entry_bytes: usize,
     count: Count,
+}
+
+impl Default for Commands {
+    fn default() -> Self {
+        let _charge = charge(Holder::PendingCommand);
+        Self {
+            entries: Pool::new(Holder::PendingCommand),
+            by_id: HashMap::with_capacity_and_hasher(PAGE_ENTRIES, RandomState::new()),
+            generations: Generations::default(),
+            message_bytes: 0,
+            entry_bytes: 0,
+            count: Count::default(),
+        }
+    }
 }
 
 /// What an entry is made of.
@@ -216,8 +175,8 @@ impl Commands {
         of_caller: &mut OfCaller,
     ) {
         let NewCommand { router, caller, id, message, deadline } = new;
-        self.message_bytes += message.held_bytes();
-        let key = self.entries.insert(Command {
+        let _charge = charge(Holder::PendingCommand); // the index may grow
+        let command = Command {
             generation: token.generation,
             router,
             caller,
@@ -230,7 +189,10 @@ impl Commands {
             by_router: Link::default(),
             by_caller: Link::default(),
             turn: Link::default(),
-        }) as u32;
+        };
+        self.message_bytes += command.message.held_bytes();
+        self.entry_bytes += command.held_bytes();
+        let key = self.entries.insert(command) as u32;
         debug_assert_eq!(key, token.slot);
         of_router.push_back(&mut self.entries, key);
         of_caller.push_back(&mut self.entries, key);
@@ -248,37 +210,79 @@ impl Commands {
         &self.entries[key as usize]
     }
 
-    pub fn get_mut(&mut self, key: u32) -> &mut Command {
-        &mut self.entries[key as usize]
-    }
-
     /// The entry that a timer meant, if it is still the same.
     pub fn by_token(&self, token: Token) -> Option<u32> {
         let entry = self.entries.get(token.slot as usize)?;
         (entry.generation == token.generation).then_some(token.slot)
     }
 
-    /// Begins the next fragment of a command: its bytes if it was written in part only, and so must live on.
-    pub fn begin_fragment(&mut self, key: u32, in_part: bool) -> Option<Bytes> {
+    /// Begins the next fragment of a command. If it was written in part only, and so must live on, it is returned as a frame.
+    pub fn begin_fragment(&mut self, key: u32, in_part: bool) -> Option<Payload> {
         let Command { id, message, .. } = &mut self.entries[key as usize];
         let before = message.held_bytes();
-        let bytes = if in_part {
-            message.begin_fragment(*id).map(|(_, bytes)| bytes)
+        let frame = if in_part {
+            message.begin_fragment(*id)
         } else {
-            message.skip_fragment(*id);
+            message.skip_fragment();
             None
         };
-        self.message_bytes -= before - message.held_bytes();
-        bytes
+        let dropped = before - message.held_bytes();
+        self.message_bytes -= dropped;
+        self.entry_bytes -= dropped;
+        frame
+    }
+
+    /// Appends a part to the reply that is gathered; the flags of the first one stay.
+    pub fn extend_reply(&mut self, key: u32, flags: u8, part: &[u8]) {
+        let _charge = charge(Holder::PendingCommand);
+        let command = &mut self.entries[key as usize];
+        command.reply_flags.get_or_insert(flags);
+        let before = command.reply.capacity();
+        command.reply.extend_from_slice(part);
+        self.entry_bytes += command.reply.capacity() - before;
+    }
+
+    /// Takes what has been gathered, when it is whole.
+    pub fn take_reply(&mut self, key: u32) -> Vec<u8> {
+        let reply = std::mem::take(&mut self.entries[key as usize].reply);
+        self.entry_bytes -= reply.capacity();
+        reply
     }
 
     pub fn message_bytes(&self) -> usize {
         self.message_bytes
     }
 
-    /// For the audit: the same, counted again.
-    pub fn recount(&self) -> usize {
-        self.entries.iter().map(|(_, command)| command.message.held_bytes()).sum()
+    /// What the commands explain of the heap, in bytes.
+    pub fn held_bytes(&self) -> usize {
+        self.entries.capacity_bytes() + self.by_id.allocation_size() + self.entry_bytes
+    }
+
+    /// For the audit: the bytes, counted again.
+    pub fn recount(&self) -> Result<(), String> {
+        let sum = |bytes: fn(&Command) -> usize| self.entries.iter().map(|(_, command)| bytes(command)).sum();
+        let sums: (usize, usize) = (sum(|command| command.message.held_bytes()), sum(Command::held_bytes));
+        if sums != (self.message_bytes, self.entry_bytes) {
+            let counted = (self.message_bytes, self.entry_bytes);
+            return Err(format!(
+                "commands: bytes of messages and of entries are {sums:?}, {counted:?} counted"
+            ));
+        }
+        Ok(())
+    }
+
+    /// Frees what a burst has left empty, in steps; true if there is more.
+    pub fn give_back(&mut self) -> bool {
+        if is_worth_shrinking(self.by_id.len(), self.by_id.capacity()) {
+            let _charge = charge(Holder::PendingCommand);
+            self.by_id.shrink_to(PAGE_ENTRIES);
+        }
+        self.entries.give_back()
+    }
+
+    /// Entries of the index that stand for no command, or commands without one: none, ever.
+    pub fn mismatch(&self) -> u64 {
+        self.by_id.len().abs_diff(self.entries.len()) as u64
     }
 
     /// Takes an entry out of the table and out of its router's list. Its caller's list is unlinked by [`Self::leave_caller`]
@@ -287,15 +291,39 @@ impl Commands {
         of_router.remove(&mut self.entries, key);
         let command = self.entries.remove(key as usize);
         self.message_bytes -= command.message.held_bytes();
+        self.entry_bytes -= command.held_bytes();
         if !planted(Fault::KeepCommandIndex) {
             self.by_id.remove(&(command.router.slot, command.id));
         }
-        self.count.unbound += 1;
-        if self.entries.is_empty() && self.entries.capacity() > 1024 {
-            self.entries = Slab::new(); // the peak of a burst is not kept
-            self.by_id = HashMap::new();
+        if planted(Fault::KeepCommandEntry) {
+            self.keep_entry_of(&command);
+        } else {
+            self.count.unbound += 1;
         }
         command
+    }
+
+    /// For the planted fault: an entry that nobody will remove.
+    fn keep_entry_of(&mut self, command: &Command) {
+        let Command { generation, router, id, deadline, timer, .. } = *command;
+        let caller = Caller { connection: command.caller.connection, request: Request::Http };
+        let message = Message::new("", b"", false);
+        let (reply, reply_flags) = (Vec::new(), None);
+        let (by_router, by_caller, turn) = Default::default();
+        self.entries.insert(Command {
+            generation,
+            router,
+            caller,
+            id,
+            message,
+            reply,
+            reply_flags,
+            deadline,
+            timer,
+            by_router,
+            by_caller,
+            turn,
+        });
     }
 
     pub fn leave_caller(&mut self, key: u32, of_caller: &mut OfCaller) {
@@ -304,11 +332,11 @@ impl Commands {
         }
     }
 
-    pub fn entries(&self) -> &Slab<Command> {
+    pub fn entries(&self) -> &Pool<Command> {
         &self.entries
     }
 
-    pub fn entries_mut(&mut self) -> &mut Slab<Command> {
+    pub fn entries_mut(&mut self) -> &mut Pool<Command> {
         &mut self.entries
     }
 
@@ -326,48 +354,5 @@ impl Commands {
 
     pub fn count(&self) -> Count {
         self.count
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn message(payload: usize) -> Message {
-        let mut bytes = b"name".to_vec();
-        bytes.resize(4 + payload, b'x');
-        Message::new(Bytes::from(bytes), 4, true)
-    }
-
-    #[test]
-    fn a_short_message_is_one_fragment() {
-        for payload in [0, 1, MAX_FRAGMENT_BYTES] {
-            let mut message = message(payload);
-            assert_eq!(message.unsent_bytes(), 12 + 4 + payload);
-            let (head, bytes) = message.begin_fragment(3).unwrap();
-            assert_eq!(head, header(Kind::Command, flags::JSON, 3, 4, payload));
-            assert_eq!(bytes.len(), 4 + payload);
-            assert!(message.is_finished() && message.begin_fragment(3).is_none());
-            assert_eq!(message.unsent_bytes(), 0);
-        }
-    }
-
-    proptest::proptest! {
-        #[test]
-        fn fragments_make_the_message(payload in 0usize..100_000) {
-            let mut message = message(payload);
-            let planned: Vec<_> = (0..).map_while(|ahead| message.fragment(9, ahead).map(|(h, b)| (h, b.to_vec()))).collect();
-            let (mut wire, mut begun) = (0, Vec::new());
-            let all = message.unsent_bytes();
-            while let Some((head, bytes)) = message.begin_fragment(9) {
-                wire += head.len() + bytes.len();
-                assert_eq!(message.unsent_bytes() + wire, all);
-                begun.push((head, bytes.to_vec()));
-            }
-            assert_eq!(planned, begun);
-            assert_eq!(begun.iter().map(|(_, bytes)| bytes.len()).sum::<usize>(), payload + 4);
-            let last = begun.len() - 1;
-            assert!(begun.iter().enumerate().all(|(index, (head, _))| (head[1] & flags::MORE != 0) == (index < last)));
-        }
     }
 }

@@ -2,10 +2,11 @@
 
 use crate::census::Count;
 use crate::core::list::{Link, Linked, List};
+use crate::core::pool::{PAGE_ENTRIES, Pool, is_worth_shrinking};
 use crate::fault::{Fault, planted};
 use crate::id::Token;
+use crate::memory::{Holder, charge};
 use hashbrown::HashTable;
-use slab::Slab;
 use std::hash::{BuildHasher, RandomState};
 
 pub const BY_CHANNEL: usize = 0;
@@ -51,6 +52,20 @@ pub struct Channel {
 }
 
 impl Channel {
+    /// Nobody watches it: it should have gone with its last subscription.
+    pub fn is_deserted(&self) -> bool {
+        self.subscribers.is_empty()
+    }
+
+    /// What its names take, in bytes.
+    fn name_bytes(&self) -> usize {
+        [&self.router, &self.topic].into_iter().flatten().map(|name| name.len()).sum()
+    }
+
+    fn hash(&self, hasher: &RandomState) -> u64 {
+        hasher.hash_one((self.router.as_deref(), self.topic.as_deref()))
+    }
+
     /// Whether an ordinary event (not presence) of `router` on `topic` belongs here.
     pub fn takes(&self, router: &str, topic: &str) -> bool {
         self.router.as_deref().is_none_or(|name| name == router)
@@ -58,15 +73,32 @@ impl Channel {
     }
 }
 
-#[derive(Default)]
 pub struct Hub {
-    subscriptions: Slab<Subscription>,
-    channels: Slab<Channel>,
+    subscriptions: Pool<Subscription>,
+    channels: Pool<Channel>,
+    /// Channels by their names.
     index: HashTable<u32>,
     hasher: RandomState,
+    /// What the names of all channels take, in bytes.
+    name_bytes: usize,
     count: Count,
     /// All events so far: one count over all routers.
     pub events: u64,
+}
+
+impl Default for Hub {
+    fn default() -> Self {
+        let _charge = charge(Holder::Subscription);
+        Self {
+            subscriptions: Pool::new(Holder::Subscription),
+            channels: Pool::new(Holder::Subscription),
+            index: HashTable::with_capacity(PAGE_ENTRIES),
+            hasher: RandomState::new(),
+            name_bytes: 0,
+            count: Count::default(),
+            events: 0,
+        }
+    }
 }
 
 impl Hub {
@@ -107,30 +139,49 @@ impl Hub {
     }
 
     fn open(&mut self, router: Option<&str>, topic: Option<&str>) -> u32 {
+        let _charge = charge(Holder::Subscription);
         let channel = Channel {
             router: router.map(Into::into),
             topic: topic.map(Into::into),
             subscribers: List::default(),
         };
+        if planted(Fault::InternNames) {
+            std::mem::forget((channel.router.clone(), channel.topic.clone()));
+        }
+        self.name_bytes += channel.name_bytes();
+        let hash = channel.hash(&self.hasher);
         let key = self.channels.insert(channel) as u32;
-        let (hasher, channels) = (&self.hasher, &self.channels);
-        let rehash = |key: &u32| {
-            let channel = &channels[*key as usize];
-            hasher.hash_one((channel.router.as_deref(), channel.topic.as_deref()))
-        };
-        self.index.insert_unique(hasher.hash_one((router, topic)), key, rehash);
+        let rehash = |key: &u32| self.channels[*key as usize].hash(&self.hasher);
+        self.index.insert_unique(hash, key, rehash);
         key
     }
 
     fn close(&mut self, key: u32) {
         let channel = self.channels.remove(key as usize);
-        let hash = self.hasher.hash_one((channel.router.as_deref(), channel.topic.as_deref()));
+        self.name_bytes -= channel.name_bytes();
+        let hash = channel.hash(&self.hasher);
         if let Ok(entry) = self.index.find_entry(hash, |other| *other == key) {
             entry.remove();
         }
-        if self.channels.is_empty() {
-            (self.channels, self.subscriptions, self.index) = (Slab::new(), Slab::new(), HashTable::new());
+    }
+
+    /// Frees what a burst has left empty, in steps; true if there is more.
+    pub fn give_back(&mut self) -> bool {
+        if is_worth_shrinking(self.index.len(), self.index.capacity()) {
+            let _charge = charge(Holder::Subscription);
+            let rehash = |key: &u32| self.channels[*key as usize].hash(&self.hasher);
+            self.index.shrink_to(PAGE_ENTRIES, rehash);
         }
+        let more = self.subscriptions.give_back();
+        self.channels.give_back() || more
+    }
+
+    /// What the subscriptions explain of the heap, in bytes.
+    pub fn held_bytes(&self) -> usize {
+        self.subscriptions.capacity_bytes()
+            + self.channels.capacity_bytes()
+            + self.index.allocation_size()
+            + self.name_bytes
     }
 
     fn find(&self, router: Option<&str>, topic: Option<&str>) -> Option<u32> {
@@ -189,6 +240,14 @@ impl Hub {
         &self.channels[self.subscriptions[key as usize].channel as usize]
     }
 
+    pub fn channels(&self) -> &Pool<Channel> {
+        &self.channels
+    }
+
+    pub fn subscriptions(&self) -> &Pool<Subscription> {
+        &self.subscriptions
+    }
+
     pub fn iter(&self) -> impl Iterator<Item = (u32, &Subscription)> {
         self.subscriptions.iter().map(|(key, subscription)| (key as u32, subscription))
     }
@@ -205,12 +264,16 @@ impl Hub {
         self.count
     }
 
-    /// For the audit: every subscription is on one channel, and no channel is empty.
+    /// For the audit: every subscription is on one channel, no channel is empty, and the bytes of their names.
     pub fn recount(&self) -> Result<(), String> {
         let on_channels: usize = self.channels.iter().map(|(_, channel)| channel.subscribers.len()).sum();
         let empty = self.channels.iter().any(|(_, channel)| channel.subscribers.is_empty());
         if on_channels != self.len() || empty || self.index.len() != self.channels.len() {
             return Err(format!("hub: {on_channels} of {} subscriptions on channels", self.len()));
+        }
+        let name_bytes: usize = self.channels.iter().map(|(_, channel)| channel.name_bytes()).sum();
+        if name_bytes != self.name_bytes {
+            return Err(format!("hub: {name_bytes} bytes of names, {} counted", self.name_bytes));
         }
         Ok(())
     }

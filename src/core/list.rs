@@ -1,8 +1,8 @@
-//! Doubly linked lists through the entries of a slab: no allocation of their own, and removal from the middle by key.
+//! Doubly linked lists through the entries of a pool: no allocation of their own, and removal from the middle by key.
 //!
 //! An entry that is in several lists (by router, by caller) has a [`Link`] for each, told apart by the constant `L`.
 
-use slab::Slab;
+use crate::core::pool::Pool;
 
 const NONE: u32 = u32::MAX;
 
@@ -51,36 +51,36 @@ impl<const L: usize> List<L> {
         (self.head != NONE).then_some(self.head)
     }
 
-    pub fn next<T: Linked<L>>(&self, slab: &Slab<T>, key: u32) -> Option<u32> {
-        let next = slab[key as usize].peek().next;
+    pub fn next<T: Linked<L>>(&self, pool: &Pool<T>, key: u32) -> Option<u32> {
+        let next = pool[key as usize].peek().next;
         (next != NONE).then_some(next)
     }
 
-    pub fn iter<'s, T: Linked<L>>(&self, slab: &'s Slab<T>) -> impl Iterator<Item = u32> + 's {
+    pub fn iter<'s, T: Linked<L>>(&self, pool: &'s Pool<T>) -> impl Iterator<Item = u32> + 's {
         let list = *self;
-        std::iter::successors(self.front(), move |key| list.next(slab, *key))
+        std::iter::successors(self.front(), move |key| list.next(pool, *key))
     }
 
-    pub fn push_back<T: Linked<L>>(&mut self, slab: &mut Slab<T>, key: u32) {
-        *slab[key as usize].link() = Link { prev: self.tail, next: NONE };
+    pub fn push_back<T: Linked<L>>(&mut self, pool: &mut Pool<T>, key: u32) {
+        *pool[key as usize].link() = Link { prev: self.tail, next: NONE };
         match self.tail {
             NONE => self.head = key,
-            tail => slab[tail as usize].link().next = key,
+            tail => pool[tail as usize].link().next = key,
         }
         self.tail = key;
         self.len += 1;
     }
 
     /// Takes `key`, which must be in this list, out of it.
-    pub fn remove<T: Linked<L>>(&mut self, slab: &mut Slab<T>, key: u32) {
-        let Link { prev, next } = std::mem::take(slab[key as usize].link());
+    pub fn remove<T: Linked<L>>(&mut self, pool: &mut Pool<T>, key: u32) {
+        let Link { prev, next } = std::mem::take(pool[key as usize].link());
         match prev {
             NONE => self.head = next,
-            prev => slab[prev as usize].link().next = next,
+            prev => pool[prev as usize].link().next = next,
         }
         match next {
             NONE => self.tail = prev,
-            next => slab[next as usize].link().prev = prev,
+            next => pool[next as usize].link().prev = prev,
         }
         self.len -= 1;
     }
@@ -89,6 +89,7 @@ impl<const L: usize> List<L> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::memory::Holder;
     use std::collections::VecDeque;
 
     #[derive(Default)]
@@ -106,29 +107,29 @@ mod tests {
     proptest::proptest! {
         #[test]
         fn behaves_like_a_deque(steps in proptest::collection::vec((0u8..3, 0usize..8), 0..200)) {
-            let (mut slab, mut list, mut model) = (Slab::new(), List::<0>::default(), VecDeque::new());
+            let (mut pool, mut list, mut model) = (Pool::new(Holder::Other), List::<0>::default(), VecDeque::new());
             for (what, index) in steps {
                 match what {
                     0 => {
-                        let key = slab.insert(Entry::default()) as u32;
-                        list.push_back(&mut slab, key);
+                        let key = pool.insert(Entry::default()) as u32;
+                        list.push_back(&mut pool, key);
                         model.push_back(key);
                     }
                     1 => {
                         let first = list.front();
                         assert_eq!(first, model.pop_front());
                         if let Some(key) = first {
-                            list.remove(&mut slab, key);
-                            slab.remove(key as usize);
+                            list.remove(&mut pool, key);
+                            pool.remove(key as usize);
                         }
                     }
                     _ => if index < model.len() {
                         let key = model.remove(index).unwrap();
-                        list.remove(&mut slab, key);
-                        slab.remove(key as usize);
+                        list.remove(&mut pool, key);
+                        pool.remove(key as usize);
                     }
                 }
-                assert!(list.iter(&slab).eq(model.iter().copied()));
+                assert!(list.iter(&pool).eq(model.iter().copied()));
                 assert_eq!(list.len(), model.len());
             }
         }

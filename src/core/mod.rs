@@ -4,6 +4,8 @@ pub mod commands;
 pub mod frames;
 pub mod hub;
 pub mod list;
+pub mod message;
 pub mod outqueue;
+pub mod pool;
 pub mod shadows;
 pub mod wheel;

@@ -6,8 +6,8 @@
 
 use crate::core::commands::{Commands, Turns};
 use crate::core::frames::{Fifo, Frames, Payload};
+use crate::core::message::Outline;
 use crate::limits::WRITE_CHUNK_BYTES;
-use bytes::Bytes;
 use std::io::IoSlice;
 
 /// The most frames in one write; each is at most two slices, and the kernel takes 1024.
@@ -40,11 +40,17 @@ enum Item {
     Turn { command: u32, ahead: usize, header: [u8; 12] },
 }
 
-/// One write: reused from one to the next, so that planning allocates nothing.
-#[derive(Debug, Default)]
+/// One write: reused from one to the next, with room for the longest from the start, so that planning allocates nothing.
+#[derive(Debug)]
 pub struct Plan {
     items: Vec<Item>,
     bytes: usize,
+}
+
+impl Default for Plan {
+    fn default() -> Self {
+        Self { items: Vec::with_capacity(MAX_ITEMS), bytes: 0 }
+    }
 }
 
 impl Plan {
@@ -93,15 +99,8 @@ impl Plan {
         };
         for item in &self.items {
             let [first, second] = match item {
-                Item::Begun { key, written } => {
-                    let [first, second] = frames.payload(*key).slices();
-                    if *written < first.len() {
-                        [&first[*written..], second]
-                    } else {
-                        [&second[*written - first.len()..], &[]]
-                    }
-                }
-                Item::System { key } | Item::User { key } => frames.payload(*key).slices(),
+                Item::Begun { key, written } => [&frames.payload(*key).bytes()[*written..], &[]],
+                Item::System { key } | Item::User { key } => [frames.payload(*key).bytes(), &[]],
                 Item::Turn { command, ahead, header } => {
                     let command = commands.get(*command);
                     let (_, bytes) =
@@ -121,6 +120,16 @@ impl Plan {
 impl OutQueue {
     pub fn queued_bytes(&self) -> usize {
         self.queued
+    }
+
+    /// What is held for this queue: what waits in it, and what has been sent already of messages that are held whole until
+    /// their last fragment has gone.
+    pub fn holding_bytes(&self, frames: &Frames, commands: &Commands) -> usize {
+        let first = self.begun.map(|(key, _)| key).or(self.user.front());
+        let sent = first.map_or(0, |key| frames.payload(key).sent_before());
+        let commands_sent: usize =
+            self.turns.iter(commands.entries()).map(|key| commands.get(key).message.sent_bytes()).sum();
+        self.queued + sent + commands_sent
     }
 
     /// What counts against the limits of a client: replayed values never do.
@@ -148,6 +157,21 @@ impl OutQueue {
     pub fn push_user(&mut self, frames: &mut Frames, payload: Payload) {
         self.queued += payload.len();
         self.user.push(frames, payload, false);
+    }
+
+    /// A command that nobody awaits. The fragments of a long one refer to one buffer.
+    pub fn push_one_way(&mut self, frames: &mut Frames, name: &str, payload: &[u8], json: bool) {
+        let outline = Outline::new(name, payload, json);
+        if outline.fragments() == 1 {
+            let header = outline.header(0, 0);
+            return self.push_user(frames, Payload::concat(&[&header, name.as_bytes(), payload]));
+        }
+        let message = outline.encode(0, name, payload);
+        frames.share(&message);
+        for range in outline.encoded_ranges() {
+            self.push_user(frames, Payload::part(&message, range));
+        }
+        frames.unshare(&message);
     }
 
     pub fn push_replay(&mut self, frames: &mut Frames, payload: Payload) {
@@ -181,19 +205,21 @@ impl OutQueue {
     pub fn clear_user(&mut self, frames: &mut Frames) {
         debug_assert!(self.turns.is_empty());
         self.queued -= self.user.clear(frames);
-        self.replay = match self.begun {
-            Some((key, written)) if frames.is_replay(key) => frames.payload(key).len() - written,
-            _ => 0,
-        };
+        self.replay = 0;
+        if let Some((key, written)) = self.begun {
+            frames.detach(key);
+            if frames.is_replay(key) {
+                self.replay = frames.payload(key).len() - written;
+            }
+        }
     }
 
     /// Gives back everything, at the end.
     pub fn release(&mut self, frames: &mut Frames) {
-        self.clear(frames);
         if let Some((key, written)) = self.begun.take() {
             self.queued -= frames.remove(key).len() - written;
         }
-        self.replay = 0;
+        self.clear(frames);
         debug_assert_eq!(self.queued, 0);
     }
 
@@ -279,7 +305,7 @@ impl OutQueue {
                     let fragment = entry.message.fragment(entry.id, 0).map_or(0, |(_, bytes)| bytes.len());
                     let whole = left >= header.len() + fragment;
                     match self.begin_turn(commands, command, !whole) {
-                        Some(body) => (frames.insert(Payload::Fragment { header, body }, false), 0),
+                        Some(frame) => (frames.insert(frame, false), 0),
                         None => {
                             left -= header.len() + fragment;
                             continue;
@@ -303,8 +329,8 @@ impl OutQueue {
         self.queued -= written;
     }
 
-    /// Begins the next fragment of a command; its bytes, if it was written in part. The next turn is another's.
-    fn begin_turn(&mut self, commands: &mut Commands, command: u32, in_part: bool) -> Option<Bytes> {
+    /// Begins the next fragment of a command; as a frame, if it was written in part. The next turn is another's.
+    fn begin_turn(&mut self, commands: &mut Commands, command: u32, in_part: bool) -> Option<Payload> {
         let fragment = commands.begin_fragment(command, in_part);
         let finished = commands.get(command).message.is_finished();
         self.since_one_way = self.since_one_way.saturating_add(1);

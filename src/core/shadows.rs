@@ -6,9 +6,11 @@
 use crate::census::Count;
 use crate::clock::Time;
 use crate::core::list::{Link, Linked, List};
+use crate::core::pool::Pool;
+use crate::fault::{Fault, planted};
 use crate::id::{Mint, Token};
-use crate::limits::ShadowSettings;
-use slab::Slab;
+use crate::limits::{MAX_FRAGMENT_BYTES, ShadowSettings};
+use crate::memory::{Holder, charge};
 use std::collections::BTreeMap;
 use std::ops::Bound;
 use std::rc::Rc;
@@ -43,7 +45,8 @@ pub struct Shadow {
     pub epoch: u64,
     pub seq: u64,
     pub bound: Option<Token>,
-    gone_at: Time,
+    /// When its last session ended; of one that is bound without meaning.
+    pub gone_at: Time,
     /// By topic.
     values: Vec<Retained>,
     /// Topics and bodies of the values.
@@ -52,8 +55,15 @@ pub struct Shadow {
 }
 
 impl Shadow {
-    fn charge(&self) -> usize {
+    fn counted_bytes(&self) -> usize {
         SHADOW_BYTES + self.id.len() + self.value_bytes + self.values.len() * VALUE_BYTES
+    }
+
+    /// What it holds besides its place in the table, in bytes of heap: its id with the two counts in front of it, the places of
+    /// its values, and what is in them.
+    fn held_bytes(&self) -> usize {
+        let id = (2 * size_of::<usize>() + self.id.len()).next_multiple_of(align_of::<usize>());
+        id + self.values.capacity() * size_of::<Retained>() + self.value_bytes
     }
 
     /// The first value behind `topic` in topic order.
@@ -77,9 +87,6 @@ impl Shadow {
     fn remove(&mut self, topic: &str) {
         if let Ok(index) = self.find(topic) {
             self.value_bytes -= self.values.remove(index).bytes();
-            if self.values.is_empty() {
-                self.values = Vec::new();
-            }
         }
     }
 }
@@ -104,16 +111,41 @@ pub struct Event<'a> {
     pub number: u64,
 }
 
-#[derive(Default)]
 pub struct Shadows {
-    shadows: Slab<Shadow>,
+    shadows: Pool<Shadow>,
     by_id: BTreeMap<Rc<str>, u32>,
     /// Not bound, the longest gone first.
     offline: List<0>,
+    /// What counts against `shadow.max_total_bytes`.
     bytes: usize,
+    /// What all shadows hold besides their places, in bytes of heap.
+    shadow_bytes: usize,
     count: Count,
     pub evicted: u64,
     pub unkept: u64,
+}
+
+impl Default for Shadows {
+    fn default() -> Self {
+        Self {
+            shadows: Pool::new(Holder::Shadow),
+            by_id: BTreeMap::new(),
+            offline: List::default(),
+            bytes: 0,
+            shadow_bytes: 0,
+            count: Count::default(),
+            evicted: 0,
+            unkept: 0,
+        }
+    }
+}
+
+/// What the index by id takes of the heap at most, in bytes: its nodes hold up to eleven entries, at least five but for the
+/// root. With a leaf of 232 bytes and six or more of them to an inner node of 328 an entry costs 50 at most.
+fn index_bytes(entries: usize) -> usize {
+    const ROOT: usize = 328;
+    const ENTRY: usize = 50;
+    ROOT + entries * ENTRY
 }
 
 impl Shadows {
@@ -177,6 +209,7 @@ impl Shadows {
 
     /// A new shadow begins in the offline list, as if it had just gone.
     fn create(&mut self, id: &str, mint: &mut Mint) -> u32 {
+        let _charge = charge(Holder::Shadow);
         let id: Rc<str> = id.into();
         let shadow = Shadow {
             id: id.clone(),
@@ -188,7 +221,8 @@ impl Shadows {
             value_bytes: 0,
             offline: Link::default(),
         };
-        self.bytes += shadow.charge();
+        self.bytes += shadow.counted_bytes();
+        self.shadow_bytes += shadow.held_bytes();
         let key = self.shadows.insert(shadow) as u32;
         self.by_id.insert(id, key);
         self.offline.push_back(&mut self.shadows, key);
@@ -227,14 +261,18 @@ impl Shadows {
     fn retain(&mut self, key: u32, seq: u64, event: &Event<'_>, limits: &ShadowSettings) {
         self.change(key, |shadow| shadow.remove(event.topic));
         if event.body.is_empty() {
-            return;
+            return self.change(key, |shadow| shadow.values.shrink_to_fit());
         }
         let bytes = event.topic.len() + event.body.len();
         let shadow = &self.shadows[key as usize];
         let fits = shadow.values.len() < limits.max_topics && shadow.value_bytes + bytes <= limits.max_bytes;
         if !fits || !self.make_room(bytes + VALUE_BYTES, limits, Some(key)) {
             self.unkept += 1;
-            return;
+            return self.change(key, |shadow| shadow.values.shrink_to_fit());
+        }
+        let _charge = charge(Holder::Shadow);
+        if planted(Fault::KeepBySlice) {
+            std::mem::forget(Vec::<u8>::with_capacity(MAX_FRAGMENT_BYTES)); // what the value came in
         }
         let value = Retained {
             topic: event.topic.into(),
@@ -253,9 +291,11 @@ impl Shadows {
 
     fn change(&mut self, key: u32, change: impl FnOnce(&mut Shadow)) {
         let shadow = &mut self.shadows[key as usize];
-        self.bytes -= shadow.charge();
+        self.bytes -= shadow.counted_bytes();
+        self.shadow_bytes -= shadow.held_bytes();
         change(shadow);
-        self.bytes += shadow.charge();
+        self.bytes += shadow.counted_bytes();
+        self.shadow_bytes += shadow.held_bytes();
     }
 
     /// Drops the longest gone until `more` bytes fit and no more than `max_offline` are left. `spare` is not dropped.
@@ -299,17 +339,33 @@ impl Shadows {
         self.offline.remove(&mut self.shadows, key);
         let shadow = self.shadows.remove(key as usize);
         self.by_id.remove(&shadow.id);
-        self.bytes -= shadow.charge();
+        self.bytes -= shadow.counted_bytes();
+        self.shadow_bytes -= shadow.held_bytes();
         self.count.unbound += 1;
-        if self.shadows.is_empty() {
-            self.shadows = Slab::new();
+    }
+
+    /// Frees what a burst has left empty, in steps; true if there is more.
+    pub fn give_back(&mut self) -> bool {
+        if self.by_id.is_empty() {
+            self.by_id = BTreeMap::new(); // an empty one keeps its last node
         }
+        self.shadows.give_back()
+    }
+
+    /// What the shadows explain of the heap, in bytes, at most.
+    pub fn held_bytes(&self) -> usize {
+        self.shadows.capacity_bytes() + index_bytes(self.len()) + self.shadow_bytes
+    }
+
+    pub fn entries(&self) -> &Pool<Shadow> {
+        &self.shadows
     }
 
     pub fn iter(&self) -> impl Iterator<Item = (u32, &Shadow)> {
         self.shadows.iter().map(|(key, shadow)| (key as u32, shadow))
     }
 
+    /// What counts against `shadow.max_total_bytes`.
     pub fn bytes(&self) -> usize {
         self.bytes
     }
@@ -334,7 +390,7 @@ impl Shadows {
             }
         }
         let offline = self.iter().filter(|(_, shadow)| shadow.bound.is_none()).count();
-        let bytes: usize = self.iter().map(|(_, shadow)| shadow.charge()).sum();
+        let bytes: usize = self.iter().map(|(_, shadow)| shadow.counted_bytes()).sum();
         if self.by_id.len() != self.len() || offline != self.offline.len() || bytes != self.bytes {
             return Err(format!(
                 "shadows: {} of {} offline, {bytes} of {} bytes",
@@ -342,6 +398,10 @@ impl Shadows {
                 self.offline.len(),
                 self.bytes
             ));
+        }
+        let shadow_bytes: usize = self.iter().map(|(_, shadow)| shadow.held_bytes()).sum();
+        if shadow_bytes != self.shadow_bytes {
+            return Err(format!("shadows: {shadow_bytes} bytes of heap, {} counted", self.shadow_bytes));
         }
         Ok(())
     }

@@ -1,12 +1,13 @@
-//! The timer wheel: six levels of 64 slots, one millisecond the finest, intrusive lists through one slab.
+//! The timer wheel: six levels of 64 slots, one millisecond the finest, intrusive lists through one pool.
 //!
 //! Setting, cancelling and firing cost the same however many timers there are. A timer never fires early; it fires at most
 //! one tick late. Connections do not move their timer when something is heard: they let it fire and set it anew.
 
 use crate::clock::Time;
 use crate::core::list::{Link, Linked, List};
+use crate::core::pool::Pool;
 use crate::id::Token;
-use slab::Slab;
+use crate::memory::Holder;
 
 const BITS: u32 = 6;
 const SLOTS: usize = 1 << BITS;
@@ -43,7 +44,7 @@ impl Linked<0> for Timer {
 }
 
 pub struct Wheel {
-    timers: Slab<Timer>,
+    timers: Pool<Timer>,
     slots: [[List<0>; SLOTS]; LEVELS],
     /// A bit for each slot that is not empty.
     occupied: [u64; LEVELS],
@@ -56,7 +57,7 @@ pub struct Wheel {
 impl Default for Wheel {
     fn default() -> Self {
         Self {
-            timers: Slab::new(),
+            timers: Pool::new(Holder::Timer),
             slots: [[List::default(); SLOTS]; LEVELS],
             occupied: [0; LEVELS],
             elapsed: 0,
@@ -118,6 +119,16 @@ impl Wheel {
         self.timers.is_empty()
     }
 
+    /// Frees what a burst has left empty, in steps; true if there is more.
+    pub fn give_back(&mut self) -> bool {
+        self.timers.give_back()
+    }
+
+    /// What the timers explain of the heap, in bytes.
+    pub fn held_bytes(&self) -> usize {
+        self.timers.capacity_bytes()
+    }
+
     /// What was set and what fired or was cancelled, for the census.
     pub fn counts(&self) -> crate::census::Count {
         crate::census::Count { opened: self.opened, unbound: self.unbound }
@@ -126,6 +137,15 @@ impl Wheel {
     /// What each timer is for, for the audit.
     pub fn iter(&self) -> impl Iterator<Item = (TimerKey, Due)> + '_ {
         self.timers.iter().map(|(key, timer)| (TimerKey(key as u32), timer.due))
+    }
+
+    /// How many pages of timers there are, to be walked one at a time.
+    pub fn pages(&self) -> usize {
+        self.timers.pages()
+    }
+
+    pub fn iter_page(&self, page: usize) -> impl Iterator<Item = Due> + '_ {
+        self.timers.iter_page(page).map(|(_, timer)| timer.due)
     }
 
     fn file(&mut self, key: u32) {

@@ -46,11 +46,12 @@ unsafe impl<A: GlobalAlloc> GlobalAlloc for Charging<A> {
 
     unsafe fn realloc(&self, block: *mut u8, layout: Layout, new_size: usize) -> *mut u8 {
         let Some((inner, offset)) = with_header(layout) else { return std::ptr::null_mut() };
-        let Some(inner_size) = new_size.checked_add(offset) else { return std::ptr::null_mut() };
+        let grown = Layout::from_size_align(new_size, layout.align()).ok().and_then(with_header);
+        let Some((grown, _)) = grown else { return std::ptr::null_mut() };
         // SAFETY: as for the whole implementation; the header moves with the block, and so the block keeps its tag.
         unsafe {
             let tag = read_tag(block);
-            let moved = self.0.realloc(block.sub(offset), inner, inner_size);
+            let moved = self.0.realloc(block.sub(offset), inner, grown.size());
             if moved.is_null() {
                 return moved;
             }

@@ -82,12 +82,24 @@ pub fn open_account(token: Token) {
 
 /// Closes it, and says what is still on it in bytes: nothing, if everything was given back.
 pub fn close_account(class: Class, token: Token) -> i64 {
-    let left = owned_by(token);
-    if let Some(account) = books().accounts.get(token.slot as usize) {
-        account.generation.set(0);
-        add(&books().classes[Holder::from(class) as usize].owned, -left);
+    let books = books();
+    match books.accounts.get(token.slot as usize) {
+        Some(account) if account.generation.get() == token.generation => {
+            let left = account.bytes.get();
+            account.generation.set(0);
+            add(&books.classes[Holder::from(class) as usize].owned, -left);
+            left
+        }
+        _ => 0,
     }
-    left
+}
+
+/// Takes, at start, the memory of the accounts of so many connections: 16 bytes each, which are the system's and in no class.
+pub fn make_accounts_for(connections: usize) {
+    const PER_PAGE: usize = 4096 / size_of::<Account>();
+    for account in books().accounts.iter().take(connections).step_by(PER_PAGE) {
+        account.bytes.set(0);
+    }
 }
 
 /// What a live connection alone owns, in bytes.

@@ -6,12 +6,24 @@
 
 pub mod allocator;
 mod books;
+mod evidence;
+mod history;
 mod holder;
+pub mod jemalloc;
+mod leaks;
+mod resident;
+mod sample;
 mod tag;
+mod verdict;
+pub mod words;
 
-pub use books::{close_account, holdings, open_account, owned_by};
+pub use books::{close_account, holdings, make_accounts_for, open_account, owned_by};
+pub use history::History;
 pub use holder::Holder;
+pub use resident::{Resident, resident_bytes};
+pub use sample::{ClassSample, Load, SAMPLE_EVERY, Sample};
 pub use tag::{Charge, charge, charge_connection};
+pub use verdict::{State, Verdict};
 
 /// What a class holds: bytes as they were asked for, blocks, and the bytes that are on the accounts of live connections.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -22,7 +34,7 @@ pub struct Balance {
 }
 
 /// What every class holds at one moment.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Holdings(pub(crate) [Balance; Holder::ALL.len()]);
 
 impl Holdings {

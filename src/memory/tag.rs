@@ -6,7 +6,8 @@ use crate::id::{Class, Token};
 use std::cell::Cell;
 use std::marker::PhantomData;
 
-/// Slots of connections that have an account of their own; those beyond are charged to their class only.
+/// Slots of connections that have an account of their own; those beyond are charged to `other`, so that a class of
+/// connections never holds what is on no account.
 pub(super) const ACCOUNTS: usize = 1 << 20;
 
 /// A class, and perhaps one connection. Packed as generation, slot (24 bits), class (8 bits).
@@ -20,7 +21,7 @@ impl Tag {
         let class = Holder::from(class) as u64;
         match (token.slot as usize) < ACCOUNTS {
             true => Self(u64::from(token.generation) << 32 | u64::from(token.slot) << 8 | class),
-            false => Self(class),
+            false => Self::OTHER,
         }
     }
 
@@ -77,7 +78,7 @@ mod tests {
         let tag = Tag::of_connection(Class::Page, token);
         assert_eq!((tag.holder(), tag.account()), (Holder::Page as usize, Some((77, u32::MAX))));
         let beyond = Tag::of_connection(Class::App, Token { slot: ACCOUNTS as u32, generation: 1 });
-        assert_eq!((beyond.holder(), beyond.account()), (Holder::App as usize, None));
+        assert_eq!((beyond.holder(), beyond.account()), (Holder::Other as usize, None));
     }
 
     #[test]

@@ -5,6 +5,7 @@ use super::engine::Engine;
 use crate::core::hub::OfClient;
 use crate::core::wheel::Due;
 use crate::id::{Class, Token};
+use crate::memory::Holder;
 use crate::net::transport::Transport;
 use std::collections::HashMap;
 
@@ -67,7 +68,7 @@ impl<T: Transport> Engine<T> {
                 let mut replies = 0;
                 for key in session.commands.iter(self.commands.entries()) {
                     let command = self.commands.get(key);
-                    replies += command.reply.len();
+                    replies += command.reply_bytes();
                     if command.router != token {
                         found.push(format!(
                             "command {key} in the list of {token:?} names {:?}",
@@ -135,8 +136,6 @@ impl<T: Transport> Engine<T> {
         let bound = self.shadows.iter().filter(|(_, shadow)| shadow.bound.is_some()).count();
         for (what, summed, table) in [
             ("queued frames", sums.frames, self.frames.len()),
-            ("bytes of queued frames", self.frames.recount(), self.frames.bytes()),
-            ("bytes of messages", self.commands.recount(), self.commands.message_bytes()),
             ("held bytes", sums.held_bytes, self.held_bytes),
             ("subscriptions", sums.subscriptions, self.hub.len()),
             ("commands of routers", sums.commands_of_routers, self.commands.len()),
@@ -152,7 +151,7 @@ impl<T: Transport> Engine<T> {
     }
 
     fn audit_commands(&self, found: &mut Vec<String>) {
-        for (slot, command) in self.commands.entries() {
+        for (slot, command) in self.commands.entries().iter() {
             if self.commands.find(command.router, command.id) != Some(slot as u32) {
                 found.push(format!("command {slot} is not found by its id"));
             }
@@ -215,15 +214,16 @@ impl<T: Transport> Engine<T> {
                 found.push(format!("subscription {key} names {:?}, which is gone", subscription.client));
             }
         }
-        found.extend(self.shadows.recount().err());
-        found.extend(self.hub.recount().err());
+        let recounts =
+            [self.shadows.recount(), self.hub.recount(), self.commands.recount(), self.frames.recount()];
+        found.extend(recounts.into_iter().filter_map(Result::err));
     }
 
     /// `opened - unbound == live` in every class, and the reasons sum up.
     fn audit_counts(&self, found: &mut Vec<String>) {
-        let connections =
-            Class::ALL.map(|class| (class.name(), self.census.connections(class), self.table.live(class)));
-        for (name, count, live) in connections.into_iter().chain(self.table_counts()) {
+        for holder in Holder::ALL {
+            let Some((count, live)) = self.objects(holder) else { continue };
+            let name = holder.name();
             if count.opened.checked_sub(count.unbound) != Some(live as u64) {
                 found
                     .push(format!("{name}: {} opened, {} unbound, {live} live", count.opened, count.unbound));

@@ -5,6 +5,7 @@ use super::engine::Engine;
 use crate::api::routes::Page;
 use crate::core::shadows::Shadow;
 use crate::id::{SessionId, Token};
+use crate::memory;
 use crate::net::transport::Transport;
 use serde_json::{Value, json};
 use std::ops::Bound;
@@ -15,15 +16,18 @@ impl<T: Transport> Engine<T> {
     /// The bound routers of a page.
     pub(super) fn list_routers(&self, page: &Page<'_>) -> Value {
         let shadows = self.shadows.page(&page.prefix, page.after.as_deref());
-        let bound = shadows.filter_map(|shadow| Some((shadow, self.table.get(shadow.bound?)?)));
-        let list =
-            bound.map(|(shadow, connection)| (shadow.id.to_string(), self.router_json(shadow, connection)));
+        let bound =
+            shadows.filter_map(|shadow| Some((shadow, shadow.bound?, self.table.get(shadow.bound?)?)));
+        let list = bound.map(|(shadow, token, connection)| {
+            (shadow.id.to_string(), self.router_json(shadow, token, connection))
+        });
         paged("routers", list, page.limit)
     }
 
     pub(super) fn show_router(&self, router: &str) -> Option<Value> {
         let shadow = self.shadows.get(self.shadows.find(router)?);
-        Some(self.router_json(shadow, self.table.get(shadow.bound?)?))
+        let token = shadow.bound?;
+        Some(self.router_json(shadow, token, self.table.get(token)?))
     }
 
     /// Bound and remembered ones, for apps and pages.
@@ -43,7 +47,7 @@ impl<T: Transport> Engine<T> {
         let list = clients.filter_map(|(client, token)| {
             let id = client.to_string();
             let wanted = id.starts_with(&*page.prefix) && id.as_str() > after;
-            wanted.then_some((id, self.client_json(*client, self.table.get(*token)?)))
+            wanted.then_some((id, self.client_json(*client, *token, self.table.get(*token)?)))
         });
         paged("clients", list, page.limit)
     }
@@ -52,7 +56,7 @@ impl<T: Transport> Engine<T> {
         self.clients.get(&SessionId::parse(client)?).copied()
     }
 
-    fn router_json(&self, shadow: &Shadow, connection: &Connection<T>) -> Value {
+    fn router_json(&self, shadow: &Shadow, token: Token, connection: &Connection<T>) -> Value {
         let (session, pending) = match &connection.session {
             Session::Router(session) => {
                 (session.bound.map(|bound| bound.session.to_string()), session.commands.len())
@@ -60,11 +64,11 @@ impl<T: Transport> Engine<T> {
             _ => (None, 0),
         };
         let mut entry = json!({ "router": &*shadow.id, "session": session, "pending": pending });
-        add_account(&mut entry, connection);
+        add_account(&mut entry, token, connection);
         entry
     }
 
-    fn client_json(&self, client: SessionId, connection: &Connection<T>) -> Value {
+    fn client_json(&self, client: SessionId, token: Token, connection: &Connection<T>) -> Value {
         let (subscriptions, pending) = match &connection.session {
             Session::WebSocket(session) => (session.subscriptions.len(), session.commands.len()),
             _ => (0, 0),
@@ -72,13 +76,13 @@ impl<T: Transport> Engine<T> {
         let mut entry = json!({
             "client": client.to_string(), "kind": connection.class.name(), "subscriptions": subscriptions, "pending": pending,
         });
-        add_account(&mut entry, connection);
+        add_account(&mut entry, token, connection);
         entry
     }
 }
 
 /// What every connection has.
-fn add_account<T: Transport>(entry: &mut Value, connection: &Connection<T>) {
+fn add_account<T: Transport>(entry: &mut Value, token: Token, connection: &Connection<T>) {
     let info = connection.io.info().unwrap_or_default();
     let since = OffsetDateTime::from_unix_timestamp_nanos(i128::from(connection.opened_unix_ms) * 1_000_000)
         .ok()
@@ -92,7 +96,7 @@ fn add_account<T: Transport>(entry: &mut Value, connection: &Connection<T>) {
         "messages_in": traffic.messages_in,
         "messages_out": traffic.messages_out,
         "queued_bytes": connection.out.queued_bytes(),
-        "heap_bytes": size_of::<Connection<T>>() + connection.held_bytes(),
+        "heap_bytes": memory::owned_by(token),
         "rtt_us": info.rtt_us,
         "retransmits": info.retransmits,
     });

@@ -2,12 +2,13 @@
 //! follow. *Unbind* takes the connection out of the table by value and gives back the rest. Each runs once, for every
 //! connection, whatever the reason: nothing can stand in for a release or skip it.
 
-use super::connection::{Closing, Farewell, LastWords, Session};
+use super::connection::{Closing, Connection, Farewell, LastWords, Session};
 use super::engine::{Engine, Unbound};
 use crate::api::Refusal;
 use crate::core::frames::Payload;
-use crate::fault::{Fault, planted};
+use crate::fault::{Fault, bears_with_imbalance, planted};
 use crate::id::{Class, Reason, Token};
+use crate::memory;
 use crate::net::transport::Transport;
 use crate::proto::router::{Kind, system_frame};
 use crate::proto::websocket::write_close;
@@ -144,7 +145,21 @@ impl<T: Transport> Engine<T> {
 
     /// Takes the connection out of the table and gives back what is left of it. The one way a connection ends.
     pub(super) fn unbind(&mut self, token: Token) {
-        let Some(mut connection) = self.table.remove(token) else { return };
+        let Some(connection) = self.table.remove(token) else { return };
+        let summary = self.release(connection);
+        if planted(Fault::LeakConnection) {
+            let _charge = memory::charge_connection(summary.class, token);
+            std::mem::forget(vec![0_u8; size_of::<Connection<T>>()]);
+        }
+        self.settle_account(token, &summary);
+        self.hurry_housekeeping();
+        if let Some(hook) = &mut self.on_unbind {
+            hook(&summary);
+        }
+    }
+
+    /// Gives back all that a connection owned, and it with it.
+    fn release(&mut self, mut connection: Connection<T>) -> Unbound {
         let Session::LastWords(LastWords { reason, .. }) = connection.session else {
             unreachable!("a connection is retired before it is unbound");
         };
@@ -173,9 +188,23 @@ impl<T: Transport> Engine<T> {
         } else {
             connection.io.close();
         }
-        if let Some(hook) = &mut self.on_unbind {
-            hook(&summary);
+        summary
+    }
+
+    /// What a connection was charged with must be zero now: everything that it owned is given back (SPEC section 6).
+    fn settle_account(&mut self, token: Token, ended: &Unbound) {
+        let left = memory::close_account(ended.class, token);
+        if left == 0 {
+            return;
         }
+        self.census.unbind_imbalances += 1;
+        log::error!(class = ended.class.name(), reason = ended.reason.name(), address:% = ended.peer, bytes = left;
+            "a connection ended without giving back all it owned: this is a bug of the daemon, please report it");
+        debug_assert!(
+            bears_with_imbalance(),
+            "{token:?} ({}) ended with {left} bytes on its account",
+            ended.class.name()
+        );
     }
 
     /// A consumer that does not take what waits for it is cut, behind the frame that was begun; its name goes to the log.

@@ -1,16 +1,17 @@
 //! Commands: from whoever asks to a router, and the one answer back.
 
 use super::connection::Session;
-use super::engine::{Engine, mark};
-use crate::core::commands::{Caller, Command, Message, NewCommand, OfCaller, Request};
+use super::engine::Engine;
+use crate::core::commands::{Caller, Command, NewCommand, OfCaller, Request};
 use crate::core::frames::Payload;
+use crate::core::message::{Message, Outline};
 use crate::core::wheel::Due;
 use crate::fault::{Fault, planted};
 use crate::id::Token;
 use crate::limits::MAX_MESSAGE_BYTES;
+use crate::memory::{Holder, charge};
 use crate::net::transport::Transport;
 use crate::proto::router::{Kind, flags, header};
-use bytes::Bytes;
 use std::time::Duration;
 
 /// A command as it is asked for.
@@ -44,7 +45,7 @@ pub(super) enum Outcome {
 impl<T: Transport> Engine<T> {
     /// Queues a command that awaits a reply. Exactly one answer will go to `caller`, unless it is denied here.
     pub(super) fn ask(&mut self, caller: Caller, ask: &Ask<'_>, timeout: Duration) -> Result<(), Denied> {
-        let (router, message) = self.admit(ask)?;
+        let router = self.admit(ask)?;
         let Some(connection) = self.table.get_mut(router) else { return Err(Denied::Offline) };
         let Some(session) = connection.session.router() else { return Err(Denied::Offline) };
         if session.commands.len() >= self.settings.router.max_pending {
@@ -59,6 +60,7 @@ impl<T: Transport> Engine<T> {
         // The two lists live in two connections: each is taken out, used and put back.
         let mut of_router = std::mem::take(&mut session.commands);
         let mut of_caller = self.take_caller_list(caller_token);
+        let message = Message::new(ask.name, ask.body, ask.json);
         let new = NewCommand { router, caller, id, message, deadline };
         self.commands.insert(token, new, timer, &mut of_router, &mut of_caller);
         self.put_caller_list(caller_token, of_caller);
@@ -74,18 +76,16 @@ impl<T: Transport> Engine<T> {
 
     /// Queues a command that nobody awaits. It leaves nothing behind but its frames.
     pub(super) fn tell(&mut self, ask: &Ask<'_>) -> Result<(), Denied> {
-        let (router, mut message) = self.admit(ask)?;
+        let router = self.admit(ask)?;
         let Some(connection) = self.table.get_mut(router) else { return Err(Denied::Offline) };
         let was_backed_up = connection.is_backed_up(&self.settings);
-        while let Some((header, body)) = message.begin_fragment(0) {
-            connection.out.push_user(&mut self.frames, Payload::Fragment { header, body });
-        }
+        connection.out.push_one_way(&mut self.frames, ask.name, ask.body, ask.json);
         self.queued(router, was_backed_up);
         Ok(())
     }
 
-    /// Where a command goes, and its bytes, if it may go at all.
-    fn admit(&mut self, ask: &Ask<'_>) -> Result<(Token, Message), Denied> {
+    /// Where a command goes, if it may go at all. Nothing of it is copied yet.
+    fn admit(&mut self, ask: &Ask<'_>) -> Result<Token, Denied> {
         if self.draining.is_some() {
             return Err(Denied::Draining);
         }
@@ -93,17 +93,14 @@ impl<T: Transport> Engine<T> {
             return Err(Denied::TooLarge);
         }
         let router = self.shadows.bound(ask.router).ok_or(Denied::Offline)?;
-        let mut bytes = Vec::with_capacity(ask.name.len() + ask.body.len());
-        bytes.extend_from_slice(ask.name.as_bytes());
-        bytes.extend_from_slice(ask.body);
-        let message = Message::new(Bytes::from(bytes), ask.name.len(), ask.json);
-        if !self.takes(router, message.unsent_bytes())? {
+        let bytes = Outline::new(ask.name, ask.body, ask.json).wire_bytes();
+        if !self.takes(router, bytes)? {
             self.flush_early(router);
-            if !self.takes(router, message.unsent_bytes())? {
+            if !self.takes(router, bytes)? {
                 return Err(Denied::Busy("router.max_queued_bytes: the queue to the router is full"));
             }
         }
-        Ok((router, message))
+        Ok(router)
     }
 
     /// Whether the router's session is there, and its queue has room.
@@ -136,7 +133,7 @@ impl<T: Transport> Engine<T> {
     fn remove_command(&mut self, key: u32, timer_fired: bool) -> Option<Command> {
         let command = self.commands.get(key);
         let (router, caller, timer) = (command.router, command.caller.connection, command.timer);
-        let (id, reply_bytes) = (command.id, command.reply.len());
+        let (id, reply_bytes) = (command.id, command.reply_bytes());
         let is_cut = command.message.is_begun() && !command.message.is_finished();
         let mut of_router = Default::default();
         if let Some(connection) = self.table.get_mut(router) {
@@ -147,7 +144,7 @@ impl<T: Transport> Engine<T> {
                 // The router has parts of it: tell it to throw them away.
                 let abort = header(Kind::Command, flags::ERROR, id, 0, 0);
                 connection.out.push_system(&mut self.frames, Payload::copy(&abort));
-                mark(&mut connection.in_dirty, &mut self.work.dirty, router);
+                self.work.dirty.mark(&mut connection.in_dirty, router);
             }
             if let Some(session) = connection.session.router() {
                 session.let_go(if planted(Fault::KeepHalfReply) { 0 } else { reply_bytes });
@@ -199,6 +196,12 @@ impl<T: Transport> Engine<T> {
             Outcome::Lost => Fault::NoRouterLost,
             Outcome::Draining => Fault::NoDrained,
         };
+        if planted(Fault::HoardReplies)
+            && let Outcome::Reply { body, .. } = &outcome
+        {
+            let _charge = charge(Holder::Other);
+            std::mem::forget(body.clone());
+        }
         let (router, sent) = (command.router, command.message.is_begun());
         let caller = command.caller;
         if !planted(skipped)

@@ -1,5 +1,6 @@
 //! The Date field of answers.
 
+use crate::memory::{Holder, charge};
 use time::OffsetDateTime;
 use time::macros::format_description;
 
@@ -13,6 +14,7 @@ pub(super) struct DateCache {
 impl DateCache {
     pub fn text(&mut self, unix_ms: u64) -> &str {
         if self.text.is_empty() || unix_ms / 1000 != self.second {
+            let _charge = charge(Holder::Other); // it outlives whoever asked
             self.second = unix_ms / 1000;
             let format = format_description!(
                 "[weekday repr:short], [day] [month repr:short] [year] [hour]:[minute]:[second] GMT"

@@ -5,7 +5,9 @@
 
 use super::address_counts::AddressCounts;
 use super::connection::{Closing, Connection, Farewell, Session, Traffic};
+use super::round::Round;
 use super::table::Table;
+use super::work::WorkList;
 use crate::census::Census;
 use crate::clock::{Now, Time};
 use crate::core::commands::Commands;
@@ -17,6 +19,7 @@ use crate::core::wheel::{Due, Wheel};
 use crate::fault::{Fault, planted};
 use crate::id::{Class, Mint, Reason, SessionId, Token};
 use crate::limits::{ListenSettings, READ_CHUNK_BYTES, Settings, kept_descriptors};
+use crate::memory::{self, Charge, History, Holder, Holdings, Resident};
 use crate::net::transport::Transport;
 use crate::session::http::HttpSession;
 use crate::session::router::RouterSession;
@@ -48,23 +51,51 @@ pub struct Engine<T> {
     pub on_unbind: Option<UnbindHook>,
     pub(super) costliest: Costliest,
     stopwatch: fn() -> u64,
-    charged_until: u64,
+    clocked_until: u64,
     /// What the last audit found, and when it was made.
     pub(super) last_audit: (Time, Vec<String>),
+    /// When the tables are looked after next, when the patrol goes on, and when the last sample was taken.
+    pub(super) housekeeping_at: Time,
+    pub(super) patrol_at: Time,
+    pub(super) sampled_at: Option<Time>,
+    resident: fn() -> Resident,
+    holdings: fn() -> Holdings,
+    pub(super) history: Box<History>,
+    pub(super) round: Round,
+    pub(super) count_sockets: Option<SocketCount>,
     /// Descriptors that the process may have; routers and clients leave some for the operator.
     descriptors: usize,
 }
 
-/// Lists of connections with something to do; a connection is at most once on each.
+/// What is to be done, and for whom.
 #[derive(Default)]
 pub(super) struct Work {
-    pub ready: Vec<Token>,
-    pub dirty: Vec<Token>,
-    pub replaying: Vec<Token>,
-    pub closing: Vec<Token>,
-    pub ended: Vec<Token>,
+    pub ready: WorkList,
+    pub dirty: WorkList,
+    pub replaying: WorkList,
+    pub closing: WorkList,
+    pub ended: WorkList,
     /// Frames that had been queued when this turn began to read.
     pub frames_at_turn: u64,
+    /// Bytes that this turn has read.
+    pub read_in_turn: usize,
+}
+
+/// Room for the watchers of one event that is kept.
+pub(super) const WATCHERS_ROOM: usize = 1024;
+
+impl Work {
+    pub fn capacity_bytes(&self) -> usize {
+        let Self { ready, dirty, replaying, closing, ended, frames_at_turn: _, read_in_turn: _ } = self;
+        [ready, dirty, replaying, closing, ended].map(WorkList::capacity_bytes).iter().sum()
+    }
+
+    pub fn give_back(&mut self) {
+        let Self { ready, dirty, replaying, closing, ended, frames_at_turn: _, read_in_turn: _ } = self;
+        for list in [ready, dirty, replaying, closing, ended] {
+            list.give_back();
+        }
+    }
 }
 
 /// Buffers of the loop, shared by all connections: made at the start, kept.
@@ -86,6 +117,7 @@ pub struct Costliest {
     pub nanoseconds: u64,
 }
 
+pub type SocketCount = Box<dyn Fn() -> std::io::Result<u64>>;
 pub type UnbindHook = Box<dyn FnMut(&Unbound)>;
 
 /// What a hook sees of a connection that has ended.
@@ -131,7 +163,7 @@ impl<T: Transport> Engine<T> {
             scratch: Scratch {
                 read,
                 plan: Plan::default(),
-                watchers: Vec::new(),
+                watchers: Vec::with_capacity(WATCHERS_ROOM),
                 begun: Vec::new(),
                 frame: Vec::with_capacity(256),
                 date: super::date::DateCache::default(),
@@ -139,8 +171,16 @@ impl<T: Transport> Engine<T> {
             on_unbind: None,
             costliest: Costliest::default(),
             stopwatch: || 0,
-            charged_until: 0,
+            clocked_until: 0,
             last_audit: (now.time, Vec::new()),
+            housekeeping_at: now.time,
+            patrol_at: now.time,
+            sampled_at: None,
+            resident: Resident::default,
+            holdings: memory::holdings,
+            history: Box::new(History::new()),
+            round: Round::default(),
+            count_sockets: None,
             descriptors: usize::MAX,
         }
     }
@@ -163,13 +203,15 @@ impl<T: Transport> Engine<T> {
         let token = self.table.next_token();
         let io = open(token)?;
         let now = self.now.time;
+        memory::open_account(token);
+        let _charge = memory::charge_connection(class, token);
         let session = match class {
             Class::Router => Session::Router(RouterSession::new(now)),
             Class::Http => Session::Http(HttpSession::new(now)),
             Class::App | Class::Page => Session::WebSocket(WebSocketSession::new(now, self.mint.session())),
         };
         let timer_at = now + self.first_timeout(class);
-        let connection = Connection {
+        let connection = Box::new(Connection {
             io,
             class,
             peer,
@@ -192,11 +234,19 @@ impl<T: Transport> Engine<T> {
             opened_unix_ms: self.now.unix_ms,
             last_taken: now,
             traffic: Traffic::default(),
-        };
+        });
         self.table.insert(token, connection);
         self.census.opened(class);
         self.check_address(token, class, peer);
         Ok(token)
+    }
+
+    /// Charges what is allocated while the guard lives to a connection: only what it alone owns.
+    pub(super) fn charge_to(&self, token: Token) -> Charge {
+        match self.table.get(token) {
+            Some(connection) => memory::charge_connection(connection.class, token),
+            None => memory::charge(Holder::Other),
+        }
     }
 
     /// How long a new connection has to say what it is.
@@ -238,12 +288,12 @@ impl<T: Transport> Engine<T> {
         if readiness.readable || readiness.read_closed || readiness.error {
             connection.readable = true;
             connection.read_closed |= readiness.read_closed || readiness.error;
-            mark(&mut connection.in_ready, &mut self.work.ready, token);
+            self.work.ready.mark(&mut connection.in_ready, token);
         }
         if readiness.writable {
             connection.writable = true;
             if !connection.out.is_empty() {
-                mark(&mut connection.in_dirty, &mut self.work.dirty, token);
+                self.work.dirty.mark(&mut connection.in_dirty, token);
             }
         }
     }
@@ -253,16 +303,17 @@ impl<T: Transport> Engine<T> {
         self.read_ready();
         self.fire_timers();
         self.settle();
+        self.housekeeping();
     }
 
     pub(super) fn restart_stopwatch(&mut self) {
-        self.charged_until = (self.stopwatch)();
+        self.clocked_until = (self.stopwatch)();
     }
 
-    /// Charges the time since the last call to `token`, so that a long turn can be named.
-    pub(super) fn charge(&mut self, token: Token) {
+    /// Books the time since the last call on `token`, so that a long turn can be named.
+    pub(super) fn clock(&mut self, token: Token) {
         let now = (self.stopwatch)();
-        let nanoseconds = now - std::mem::replace(&mut self.charged_until, now);
+        let nanoseconds = now - std::mem::replace(&mut self.clocked_until, now);
         if nanoseconds > self.costliest.nanoseconds {
             self.costliest = Costliest { token: Some(token), nanoseconds };
         }
@@ -271,6 +322,27 @@ impl<T: Transport> Engine<T> {
     /// Gives the engine a clock for [`Self::take_costliest`]: nanoseconds since some moment.
     pub fn measure_with(&mut self, stopwatch: fn() -> u64) {
         self.stopwatch = stopwatch;
+    }
+
+    /// Gives the engine a way to ask what memory is resident.
+    pub fn measure_memory_with(&mut self, resident: fn() -> Resident) {
+        self.resident = resident;
+    }
+
+    /// Gives the engine a way to ask the kernel how many established connections the listeners have.
+    pub fn count_sockets_with(&mut self, count: SocketCount) {
+        self.count_sockets = Some(count);
+    }
+
+    /// Gives the engine other books than its thread's: a simulation's must not tell what else the thread holds.
+    pub fn keep_books_with(&mut self, holdings: fn() -> Holdings) {
+        self.holdings = holdings;
+    }
+
+    /// What is resident and what is charged to whom, in one snapshot: nothing is allocated between the two, and nothing
+    /// within the second.
+    pub(super) fn look_at_memory(&self) -> (Resident, Holdings) {
+        ((self.resident)(), (self.holdings)())
     }
 
     /// Ends what closes, sends what is queued and takes the ended out of the table, until nothing is left to do.
@@ -291,8 +363,13 @@ impl<T: Transport> Engine<T> {
         }
     }
 
-    /// When the next turn is due even if no socket has anything: now, at some time, or never.
-    pub fn next_turn(&self) -> Option<Time> {
+    /// When the next turn is due even if no socket has anything.
+    pub fn next_turn(&self) -> Time {
+        self.next_due().map_or(self.housekeeping_at, |due| due.min(self.housekeeping_at))
+    }
+
+    /// The same without housekeeping: when something is owed to somebody.
+    pub fn next_due(&self) -> Option<Time> {
         if !self.work.ready.is_empty() || !self.work.replaying.is_empty() {
             return Some(self.now.time);
         }
@@ -343,7 +420,7 @@ impl<T: Transport> Engine<T> {
             && (connection.readable || !connection.input.is_empty())
             && connection.may_read(&self.settings)
         {
-            mark(&mut connection.in_ready, &mut self.work.ready, token);
+            self.work.ready.mark(&mut connection.in_ready, token);
         }
     }
 
@@ -361,19 +438,17 @@ impl<T: Transport> Engine<T> {
 
     /// The connection that cost most since the last call.
     pub fn take_costliest(&mut self) -> Costliest {
-        self.charged_until = (self.stopwatch)();
+        self.clocked_until = (self.stopwatch)();
         std::mem::take(&mut self.costliest)
+    }
+
+    /// Whether a connection is there and not in its last words.
+    pub fn is_open(&self, token: Token) -> bool {
+        self.table.get(token).is_some_and(|connection| !connection.is_over())
     }
 
     /// Class and address of a connection, for the log.
     pub fn describe(&self, token: Token) -> Option<(Class, SocketAddr)> {
         self.table.get(token).map(|connection| (connection.class, connection.peer))
-    }
-}
-
-/// Puts `token` on `list` unless it is there.
-pub(super) fn mark(is_on: &mut bool, list: &mut Vec<Token>, token: Token) {
-    if !std::mem::replace(is_on, true) {
-        list.push(token);
     }
 }

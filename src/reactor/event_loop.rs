@@ -2,9 +2,12 @@
 
 use super::engine::{Engine, Readiness};
 use crate::clock::{Now, Time};
+use crate::fault::{Fault, planted};
 use crate::id::{Class, Token};
 use crate::limits::{ACCEPT_RETRY, ACCEPTS_PER_TURN, LONG_TURN, Settings};
+use crate::memory::jemalloc::{self, Decay};
 use crate::net::listener::Listener;
+use crate::net::sock_diag;
 use crate::net::tcp::TcpTransport;
 use crate::ops::signals::{Signal, Signals};
 use crate::ops::systemd::{Notifier, watchdog_interval};
@@ -42,6 +45,7 @@ pub struct EventLoop {
     watchdog: Option<(Duration, Time)>,
     drain_until: Option<Time>,
     log_waits: bool,
+    decay: Decay,
 }
 
 impl EventLoop {
@@ -56,12 +60,15 @@ impl EventLoop {
             Notifier::silent()
         });
         let listeners = bind_all(&settings, &registry)?;
+        let addresses: Vec<_> = listeners.iter().flatten().map(|listener| listener.address).collect();
         let now = read_clock();
         let mut seed = [0; 8];
         getrandom::fill(&mut seed).map_err(|error| error.to_string())?;
         let next_census = settings.census_log_every.map(|every| now.time + every);
         let mut engine = Engine::new(settings, u64::from_ne_bytes(seed), now);
         engine.measure_with(nanoseconds);
+        engine.measure_memory_with(jemalloc::resident);
+        engine.count_sockets_with(Box::new(move || sock_diag::established(&addresses)));
         engine.limit_descriptors(descriptors);
         let counts = engine.counts_mut();
         (counts.listeners.opened, counts.listeners_open) = (listeners.len() as u64, listeners.len());
@@ -82,6 +89,7 @@ impl EventLoop {
             watchdog: watchdog_interval().map(|every| (every, now.time + every)),
             drain_until: None,
             log_waits: false,
+            decay: Decay::default(),
         })
     }
 
@@ -130,8 +138,10 @@ impl EventLoop {
             let since = phase("settle", since);
             self.accept();
             let since = phase("accept", since);
-            self.housekeeping();
-            phase("housekeeping", since);
+            self.engine.housekeeping();
+            let since = phase("housekeeping", since);
+            self.upkeep();
+            phase("upkeep", since);
             self.count_turn(began.elapsed(), longest);
             if self.is_over() {
                 return self.leave(Exit::Drained);
@@ -265,8 +275,12 @@ impl EventLoop {
         }
     }
 
-    fn housekeeping(&mut self) {
+    /// Memory back to the system, the census line, the watchdog.
+    fn upkeep(&mut self) {
         let now = self.engine.now().time;
+        if !planted(Fault::KeepMemory) {
+            self.decay.tick(now);
+        }
         if let Some(at) = self.next_census
             && at <= now
         {
@@ -294,11 +308,19 @@ impl EventLoop {
         let now = read_clock().time;
         let log_retry = self.log_waits.then(|| now + LOG_RETRY);
         let watchdog = self.watchdog.map(|(_, at)| at);
-        [self.engine.next_turn(), self.accept_retry, self.next_census, watchdog, self.drain_until, log_retry]
-            .into_iter()
-            .flatten()
-            .min()
-            .map(|at| at.since(now))
+        [
+            Some(self.engine.next_turn()),
+            self.accept_retry,
+            self.next_census,
+            watchdog,
+            self.drain_until,
+            log_retry,
+            self.decay.next(),
+        ]
+        .into_iter()
+        .flatten()
+        .min()
+        .map(|at| at.since(now))
     }
 
     fn count_turn(&mut self, took: Duration, longest: (&'static str, Duration)) {

@@ -2,7 +2,7 @@
 //! event that says it has room.
 
 use super::connection::Session;
-use super::engine::{Engine, mark};
+use super::engine::Engine;
 use crate::id::{Reason, Token};
 use crate::limits::{MAX_SYSTEM_LANE_BYTES, WRITE_CHUNK_BYTES};
 use crate::net::transport::Transport;
@@ -14,25 +14,23 @@ const BYTES_PER_TURN: usize = 4 * WRITE_CHUNK_BYTES;
 impl<T: Transport> Engine<T> {
     pub(super) fn flush_all(&mut self) {
         self.restart_stopwatch();
-        let mut dirty = std::mem::take(&mut self.work.dirty);
+        let mut dirty = self.work.dirty.take();
         for token in dirty.drain(..) {
             if let Some(connection) = self.table.get_mut(token) {
                 connection.in_dirty = false;
                 if self.flush(token) {
                     self.write_on_next_turn(token);
                 }
-                self.charge(token);
+                self.clock(token);
             }
         }
-        if self.work.dirty.is_empty() {
-            self.work.dirty = dirty;
-        }
+        self.work.dirty.put_back(dirty);
     }
 
     /// Its share of this turn is used up: the ready list brings it back in the next.
     pub(super) fn write_on_next_turn(&mut self, token: Token) {
         if let Some(connection) = self.table.get_mut(token) {
-            mark(&mut connection.in_ready, &mut self.work.ready, token);
+            self.work.ready.mark(&mut connection.in_ready, token);
         }
     }
 

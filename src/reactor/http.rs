@@ -3,6 +3,7 @@
 use super::command::{Ask, Denied, Outcome};
 use super::connection::Farewell;
 use super::engine::Engine;
+use super::send::queued_bytes;
 use crate::api::Refusal;
 use crate::api::routes::Call;
 use crate::core::commands::{Caller, Request};
@@ -11,6 +12,7 @@ use crate::fault::{Fault, planted};
 use crate::id::{Reason, Token};
 use crate::limits::REQUESTS_PER_TURN;
 use crate::net::transport::Transport;
+use crate::ops::metrics;
 use crate::proto::http::{Answer, CONTINUE, write_answer};
 use crate::session::http::{Exchange, FromCaller};
 use std::time::Duration;
@@ -89,6 +91,11 @@ impl<T: Transport> Engine<T> {
                 self.recount_held(token); // it is being read: the request's own bytes are not held any more
                 let body = self.census_json(audit);
                 self.respond_json(token, exchange, &body);
+            }
+            Call::Metrics => {
+                self.recount_held(token);
+                let text = metrics::render(&self.census_json(false));
+                self.respond(token, exchange, 200, Some(metrics::CONTENT_TYPE), text.as_bytes());
             }
             Call::Healthz => self.respond(token, exchange, 200, Some("text/plain"), b"ok\n"),
             Call::Readyz if self.draining.is_some() => {
@@ -171,18 +178,17 @@ impl<T: Transport> Engine<T> {
     }
 
     fn write_answer(&mut self, token: Token, exchange: Exchange, answer: Answer<'_>, body: &[u8]) {
-        let mut out = Vec::with_capacity(256 + body.len());
         let exchange = self.closing_when_draining(exchange);
         let answer = Answer { close: exchange.close, head_only: exchange.head_only, ..answer };
-        write_answer(&mut out, &answer, self.scratch.date.text(self.now.unix_ms), body);
+        let date = self.scratch.date.text(self.now.unix_ms);
+        let out = queued_bytes(256 + body.len(), |out| write_answer(out, &answer, date, body));
         self.send_answer(token, exchange, out, Reason::Done);
     }
 
     fn refuse(&mut self, token: Token, exchange: Exchange, refusal: &Refusal) {
         let exchange = self.closing_when_draining(exchange);
-        let mut out = Vec::new();
         let date = self.scratch.date.text(self.now.unix_ms);
-        refusal.write(&mut out, exchange.close, exchange.head_only, date);
+        let out = queued_bytes(0, |out| refusal.write(out, exchange.close, exchange.head_only, date));
         self.send_answer(token, exchange, out, reason_of(refusal));
     }
 

@@ -19,6 +19,7 @@ impl<T: Transport> Engine<T> {
     /// A turn's reading begins.
     pub(super) fn begin_share(&mut self) {
         self.work.frames_at_turn = self.frames.count().opened;
+        self.work.read_in_turn = 0;
     }
 
     /// Whether this turn has queued so much that it should write before it reads more.
@@ -42,8 +43,9 @@ impl<T: Transport> Engine<T> {
             return;
         }
         let live = self.table.iter().filter(|(_, connection)| connection.closing.is_none());
-        let holds =
-            |connection: &super::connection::Connection<T>| connection.out.queued_bytes() + connection.held;
+        let holds = |connection: &super::connection::Connection<T>| {
+            connection.out.holding_bytes(&self.frames, &self.commands) + connection.held
+        };
         let Some((token, connection)) = live.max_by_key(|(_, connection)| holds(connection)) else { return };
         let (class, bytes) = (connection.class, holds(connection));
         if bytes == 0 {

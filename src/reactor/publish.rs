@@ -3,7 +3,8 @@
 use super::engine::Engine;
 use crate::core::frames::Payload;
 use crate::core::shadows::Event;
-use crate::id::{PRESENCE, Reason};
+use crate::id::{PRESENCE, Reason, Token};
+use crate::memory::{Holder, charge};
 use crate::net::transport::Transport;
 use crate::proto::jsonrpc::{Body, EventParams, body_of, write_event};
 use crate::proto::websocket::TextFrame;
@@ -15,7 +16,7 @@ impl<T: Transport> Engine<T> {
         self.hub.events += 1;
         let router = self.shadows.get(shadow).id.clone();
         let mut watchers = std::mem::take(&mut self.scratch.watchers);
-        self.hub.watchers(&router, topic, &mut watchers);
+        self.find_watchers(&router, topic, &mut watchers);
         // Whether it is JSON matters only if somebody will see it.
         let body = if watchers.is_empty() && !retain { Body::Base64(bytes) } else { body_of(bytes, json) };
         let is_json = matches!(body, Body::Json(_));
@@ -39,7 +40,7 @@ impl<T: Transport> Engine<T> {
     ) {
         self.hub.events += 1;
         let mut watchers = std::mem::take(&mut self.scratch.watchers);
-        self.hub.watchers(router, PRESENCE, &mut watchers);
+        self.find_watchers(router, PRESENCE, &mut watchers);
         if !watchers.is_empty() {
             let body = presence_body(online, Some(session), reason);
             self.show(&watchers, &encode(&presence(router, &body, false)));
@@ -48,15 +49,20 @@ impl<T: Transport> Engine<T> {
         self.scratch.watchers = watchers;
     }
 
+    fn find_watchers(&self, router: &str, topic: &str, watchers: &mut Vec<Token>) {
+        let _charge = charge(Holder::Other); // the list is the loop's
+        self.hub.watchers(router, topic, watchers);
+    }
+
     /// Queues one encoded event for each watcher, once.
-    fn show(&mut self, watchers: &[crate::id::Token], frame: &Bytes) {
+    fn show(&mut self, watchers: &[Token], frame: &Bytes) {
         let event = self.hub.events;
         self.frames.share(frame);
         for token in watchers {
             let Some(connection) = self.table.get_mut(*token) else { continue };
             let Some(session) = connection.session.websocket() else { continue };
             if std::mem::replace(&mut session.last_event, event) != event {
-                self.send_user(*token, Payload::Shared(frame.clone()));
+                self.send_user(*token, Payload::shared(frame));
             }
         }
         self.frames.unshare(frame);
@@ -65,6 +71,7 @@ impl<T: Transport> Engine<T> {
 
 /// The notification as a text frame, ready for any number of queues.
 pub(super) fn encode(params: &EventParams<'_>) -> Bytes {
+    let _charge = charge(Holder::QueuedFrame);
     let mut frame = TextFrame::begin(params.notification_len());
     write_event(frame.payload(), params);
     frame.finish()

@@ -1,9 +1,9 @@
 //! Reading: one `read` a connection and turn, into the one buffer of the loop; what was not carried out is kept.
 
 use super::connection::{Connection, Farewell, Session};
-use super::engine::{Engine, mark};
+use super::engine::Engine;
 use crate::id::{Reason, Token};
-use crate::limits::{MAX_LAST_WORDS_BYTES, READ_CHUNK_BYTES};
+use crate::limits::{MAX_LAST_WORDS_BYTES, READ_BYTES_PER_TURN, READ_CHUNK_BYTES};
 use crate::net::transport::Transport;
 use std::io;
 
@@ -12,26 +12,28 @@ impl<T: Transport> Engine<T> {
     pub fn read_ready(&mut self) {
         self.begin_share();
         self.restart_stopwatch();
-        let mut ready = std::mem::take(&mut self.work.ready);
+        let mut ready = self.work.ready.take();
         let mut served = 0;
         for token in &ready {
-            if self.is_share_spent() {
+            if self.is_share_spent() || self.work.read_in_turn > READ_BYTES_PER_TURN {
                 break;
             }
             served += 1;
             if let Some(connection) = self.table.get_mut(*token) {
                 connection.in_ready = false;
                 if connection.writable && !connection.out.is_empty() {
-                    mark(&mut connection.in_dirty, &mut self.work.dirty, *token); // its share of the last turn was used up
+                    self.work.dirty.mark(&mut connection.in_dirty, *token); // its share of the last turn was used up
                 }
-                self.read(*token);
+                {
+                    let _charge = self.charge_to(*token);
+                    self.read(*token);
+                }
                 self.resume_replay(*token);
-                self.charge(*token);
+                self.clock(*token);
             }
         }
         ready.drain(..served);
-        ready.append(&mut self.work.ready);
-        self.work.ready = ready; // its capacity serves the next turn
+        self.work.ready.put_back(ready);
     }
 
     fn read(&mut self, token: Token) {
@@ -59,6 +61,7 @@ impl<T: Transport> Engine<T> {
                 buffer[..kept].copy_from_slice(&connection.input);
                 connection.input = Vec::new();
                 connection.traffic.bytes_in += received as u64;
+                self.work.read_in_turn += received;
                 self.consume(token, &mut buffer[..kept + received], received);
             }
             Err(error) => self.lose(token, &error),
@@ -118,7 +121,7 @@ impl<T: Transport> Engine<T> {
         } else if connection.eof && !connection.unparsed {
             self.peer_finished(token);
         } else if may_read && (connection.readable || connection.unparsed) {
-            mark(&mut connection.in_ready, &mut self.work.ready, token);
+            self.work.ready.mark(&mut connection.in_ready, token);
         }
         self.advance_timer(token);
         self.drain_further(token);

@@ -4,7 +4,7 @@
 //! A client's subscriptions are replayed one after another. A value is skipped when the client has had it or a later event
 //! of its topic: live, because it subscribed before that event, or through an earlier subscription that covers it.
 
-use super::engine::{Engine, mark};
+use super::engine::Engine;
 use super::publish::{encode, presence, presence_body};
 use crate::core::frames::Payload;
 use crate::id::{PRESENCE, Token};
@@ -29,7 +29,7 @@ impl<T: Transport> Engine<T> {
         let Some(connection) = self.table.get_mut(token) else { return };
         let Some(session) = connection.session.websocket() else { return };
         session.replays.get_or_insert_default().push_back(Replay { subscription, after: None });
-        mark(&mut connection.in_replaying, &mut self.work.replaying, token);
+        self.work.replaying.mark(&mut connection.in_replaying, token);
     }
 
     /// Forgets what was still to be replayed to a subscription that ends.
@@ -46,21 +46,20 @@ impl<T: Transport> Engine<T> {
         if let Some(connection) = self.table.get_mut(token)
             && connection.session.websocket().is_some_and(|session| session.replays.is_some())
         {
-            mark(&mut connection.in_replaying, &mut self.work.replaying, token);
+            self.work.replaying.mark(&mut connection.in_replaying, token);
         }
     }
 
     pub(super) fn replay_all(&mut self) {
-        let mut replaying = std::mem::take(&mut self.work.replaying);
+        let mut replaying = self.work.replaying.take();
         for token in replaying.drain(..) {
             if let Some(connection) = self.table.get_mut(token) {
                 connection.in_replaying = false;
+                let _charge = self.charge_to(token); // how far it has come
                 self.replay(token);
             }
         }
-        if self.work.replaying.is_empty() {
-            self.work.replaying = replaying;
-        }
+        self.work.replaying.put_back(replaying);
     }
 
     fn replay(&mut self, token: Token) {
@@ -94,12 +93,12 @@ impl<T: Transport> Engine<T> {
             if let Step::Send(frame) = step {
                 connection.out.push_replay(&mut self.frames, Payload::Encoded(frame));
                 connection.traffic.messages_out += 1;
-                mark(&mut connection.in_dirty, &mut self.work.dirty, token);
+                self.work.dirty.mark(&mut connection.in_dirty, token);
             }
         }
         // Its share of this turn is used up: the next turn goes on.
         if let Some(connection) = self.table.get_mut(token) {
-            mark(&mut connection.in_ready, &mut self.work.ready, token);
+            self.work.ready.mark(&mut connection.in_ready, token);
         }
     }
 

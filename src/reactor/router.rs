@@ -3,6 +3,7 @@
 use super::command::Outcome;
 use super::connection::Farewell;
 use super::engine::Engine;
+use super::send::queued_bytes;
 use crate::core::frames::{INLINE_BYTES, Payload};
 use crate::fault::{Fault as Planted, planted};
 use crate::id::{Reason, Token};
@@ -75,9 +76,10 @@ impl<T: Transport> Engine<T> {
             "max_message_bytes": MAX_MESSAGE_BYTES,
             "max_fragment_bytes": MAX_FRAGMENT_BYTES,
         });
-        let mut welcome = Vec::new();
         let name = session.to_string();
-        system_frame(&mut welcome, Kind::Welcome, flags::JSON, 1, &name, body.to_string().as_bytes());
+        let welcome = queued_bytes(256, |out| {
+            system_frame(out, Kind::Welcome, flags::JSON, 1, &name, body.to_string().as_bytes());
+        });
         self.send_system(token, Payload::Owned(welcome));
         if let Some(old) = old {
             let text = "the router has connected again".into();
@@ -107,20 +109,20 @@ impl<T: Transport> Engine<T> {
         };
         let Some(connection) = self.table.get_mut(token) else { return };
         let Some(session) = connection.session.router() else { return };
-        let command = self.commands.get_mut(key);
+        let command = self.commands.get(key);
         let constant = part_flags & !flags::MORE;
-        let held = command.reply.len();
-        let first_flags = *command.reply_flags.get_or_insert(constant);
+        let held = command.reply_bytes();
+        let first_flags = command.reply_flags().unwrap_or(constant);
         if let Err(fault) = session.check_reply_part(constant, first_flags, held, body.len(), more) {
             return self.close_at_fault(token, fault);
         }
-        command.reply.extend_from_slice(body);
+        self.commands.extend_reply(key, constant, body);
         if more {
             return;
         }
         session.let_go(held);
         connection.traffic.messages_in += 1;
-        let body = std::mem::take(&mut command.reply);
+        let body = self.commands.take_reply(key);
         let json = constant & flags::JSON != 0;
         let outcome = if constant & flags::ERROR != 0 {
             Outcome::RouterError { json, body }

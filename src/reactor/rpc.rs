@@ -8,6 +8,7 @@ use crate::core::frames::Payload;
 use crate::fault::{Fault, planted};
 use crate::id::{self, PRESENCE, Token};
 use crate::limits::{DEFAULT_PAGE, DEFAULT_TIMEOUT_MS, PAGE, TIMEOUT_MS};
+use crate::memory::{Holder, charge};
 use crate::net::transport::Transport;
 use crate::proto::jsonrpc::{
     Body, Call, CommandParams, Incoming, Refusal, RoutersParams, RpcError, SubscribeParams,
@@ -265,7 +266,7 @@ impl<T: Transport> Engine<T> {
             let detail = "max_pending: too many commands await a reply".into();
             return Err(Failure { code: codes::LIMIT_EXCEEDED, detail, sent: Some(false) });
         }
-        let request = Request::Rpc { id: call.id.map(|id| id.get().into()), batch };
+        let request = Request::rpc(call.id.map(RawValue::get), batch);
         match self.ask(Caller { connection: token, request }, &ask, Duration::from_millis(timeout_ms)) {
             Err(denied) if planted(denied.skipped_answer()) => Ok(Answered::Later),
             result => result.map(|()| Answered::Later).map_err(Failure::from),
@@ -301,6 +302,7 @@ impl<T: Transport> Engine<T> {
         outcome: Outcome,
         sent: bool,
     ) {
+        let _charge = self.charge_to(token); // a part of a batch waits in the session of its client
         let answer = id.map(|id| {
             let mut out = Vec::new();
             write_outcome(&mut out, &id, &outcome, sent);
@@ -314,9 +316,13 @@ impl<T: Transport> Engine<T> {
     }
 
     fn send_text(&mut self, token: Token, write: impl FnOnce(&mut Vec<u8>)) {
-        let mut frame = TextFrame::begin(256);
-        write(frame.payload());
-        self.send_user(token, Payload::Encoded(frame.finish()));
+        let frame = {
+            let _charge = charge(Holder::QueuedFrame);
+            let mut frame = TextFrame::begin(256);
+            write(frame.payload());
+            frame.finish()
+        };
+        self.send_user(token, Payload::Encoded(frame));
     }
 }
 

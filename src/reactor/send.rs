@@ -1,8 +1,10 @@
 //! Queueing: what is said to a connection, and what becomes of one that does not take it.
 
-use super::engine::{Engine, mark};
+use super::engine::Engine;
 use crate::core::frames::Payload;
+use crate::fault::{Fault, planted};
 use crate::id::Token;
+use crate::memory::{Holder, charge};
 use crate::net::transport::Transport;
 
 impl<T: Transport> Engine<T> {
@@ -16,8 +18,12 @@ impl<T: Transport> Engine<T> {
     /// Queues a frame of the system lane.
     pub(super) fn send_system(&mut self, token: Token, payload: Payload) {
         let Some(connection) = self.table.get_mut(token) else { return };
-        connection.out.push_system(&mut self.frames, payload);
-        mark(&mut connection.in_dirty, &mut self.work.dirty, token);
+        if planted(Fault::StarveHeartbeats) {
+            connection.out.push_user(&mut self.frames, payload);
+        } else {
+            connection.out.push_system(&mut self.frames, payload);
+        }
+        self.work.dirty.mark(&mut connection.in_dirty, token);
     }
 
     /// Queues an answer or a notification. One that a queue which is not empty has no room for ends the connection: the
@@ -49,10 +55,18 @@ impl<T: Transport> Engine<T> {
     pub(super) fn queued(&mut self, token: Token, was_backed_up: bool) {
         let Some(connection) = self.table.get_mut(token) else { return };
         connection.traffic.messages_out += 1;
-        mark(&mut connection.in_dirty, &mut self.work.dirty, token);
+        self.work.dirty.mark(&mut connection.in_dirty, token);
         if !was_backed_up && connection.is_backed_up(&self.settings) {
             connection.last_taken = self.now.time;
             self.advance_timer(token);
         }
     }
+}
+
+/// The bytes of a frame or answer that will be queued, charged as such whoever made them necessary.
+pub(super) fn queued_bytes(room: usize, write: impl FnOnce(&mut Vec<u8>)) -> Vec<u8> {
+    let _charge = charge(Holder::QueuedFrame);
+    let mut out = Vec::with_capacity(room);
+    write(&mut out);
+    out
 }

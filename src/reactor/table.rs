@@ -1,9 +1,10 @@
 //! The connection table: the only place that holds connections, and the only one that removes them.
 
 use super::connection::Connection;
+use crate::core::pool::Pool;
 use crate::fault::{Fault, planted};
 use crate::id::{Class, Generations, Token};
-use slab::Slab;
+use crate::memory::Holder;
 
 struct Slot<T> {
     generation: u32,
@@ -18,14 +19,18 @@ impl<T> Slot<T> {
 }
 
 pub struct Table<T> {
-    slots: Slab<Slot<T>>,
+    slots: Pool<Slot<T>>,
     generations: Generations,
     live: [usize; Class::ALL.len()],
 }
 
 impl<T> Default for Table<T> {
     fn default() -> Self {
-        Self { slots: Slab::new(), generations: Generations::default(), live: [0; Class::ALL.len()] }
+        Self {
+            slots: Pool::new(Holder::Other),
+            generations: Generations::default(),
+            live: [0; Class::ALL.len()],
+        }
     }
 }
 
@@ -35,9 +40,9 @@ impl<T> Table<T> {
         Token { slot: self.slots.vacant_key() as u32, generation: self.generations.draw() }
     }
 
-    pub fn insert(&mut self, token: Token, connection: Connection<T>) {
+    pub fn insert(&mut self, token: Token, connection: Box<Connection<T>>) {
         self.live[connection.class as usize] += 1;
-        let slot = self.slots.insert(Slot { generation: token.generation, connection: Box::new(connection) });
+        let slot = self.slots.insert(Slot { generation: token.generation, connection });
         debug_assert_eq!(slot as u32, token.slot);
     }
 
@@ -62,10 +67,12 @@ impl<T> Table<T> {
         self.get(token)?;
         let slot = self.slots.remove(token.slot as usize);
         self.live[slot.connection.class as usize] -= 1;
-        if self.slots.is_empty() {
-            self.slots = Slab::new(); // the peak of a burst is not kept
-        }
         Some(*slot.connection)
+    }
+
+    /// Frees what a burst has left empty, in steps; true if there is more.
+    pub fn give_back(&mut self) -> bool {
+        self.slots.give_back()
     }
 
     /// How many there are of a class.
@@ -82,8 +89,22 @@ impl<T> Table<T> {
     }
 
     pub fn iter(&self) -> impl Iterator<Item = (Token, &Connection<T>)> {
-        self.slots.iter().map(|(slot, entry)| {
+        (0..self.pages()).flat_map(|page| self.iter_page(page))
+    }
+
+    /// How many pages of connections there are, to be walked one at a time.
+    pub fn pages(&self) -> usize {
+        self.slots.pages()
+    }
+
+    pub fn iter_page(&self, page: usize) -> impl Iterator<Item = (Token, &Connection<T>)> {
+        self.slots.iter_page(page).map(|(slot, entry)| {
             (Token { slot: slot as u32, generation: entry.generation }, &*entry.connection)
         })
+    }
+
+    /// What the table itself takes, without the connections, in bytes.
+    pub fn capacity_bytes(&self) -> usize {
+        self.slots.capacity_bytes()
     }
 }

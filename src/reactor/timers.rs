@@ -4,6 +4,7 @@
 use super::command::Outcome;
 use super::connection::{Connection, Farewell, Session};
 use super::engine::Engine;
+use super::send::queued_bytes;
 use crate::api::Refusal;
 use crate::clock::Time;
 use crate::core::frames::Payload;
@@ -164,9 +165,9 @@ impl<T: Transport> Engine<T> {
         if !begun {
             return self.close(token, reason, Farewell::None);
         }
-        let mut answer = Vec::new();
         let date = self.scratch.date.text(self.now.unix_ms);
-        Refusal::new(408, "request_timeout", detail).write(&mut answer, true, false, date);
+        let refusal = Refusal::new(408, "request_timeout", detail);
+        let answer = queued_bytes(0, |out| refusal.write(out, true, false, date));
         self.send_user(token, Payload::Owned(answer));
         self.close(token, reason, Farewell::Queued);
     }

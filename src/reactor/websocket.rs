@@ -3,10 +3,12 @@
 use super::connection::{Connection, Farewell, Session};
 use super::engine::Engine;
 use super::http::reason_of;
+use super::send::queued_bytes;
 use crate::api::Refusal;
 use crate::core::frames::Payload;
 use crate::id::{Reason, Token};
 use crate::limits::REQUESTS_PER_TURN;
+use crate::memory::{Holder, charge};
 use crate::net::transport::Transport;
 use crate::proto::websocket::{Fault, Message, write_pong, write_upgrade};
 use crate::session::websocket::{Handshake, settings_of};
@@ -43,20 +45,21 @@ impl<T: Transport> Engine<T> {
     }
 
     fn refuse_upgrade(&mut self, token: Token, refusal: &Refusal) -> bool {
-        let mut answer = Vec::new();
-        refusal.write(&mut answer, true, false, self.scratch.date.text(self.now.unix_ms));
+        let date = self.scratch.date.text(self.now.unix_ms);
+        let answer = queued_bytes(0, |out| refusal.write(out, true, false, date));
         self.send_user(token, Payload::Owned(answer));
         self.close(token, reason_of(refusal), Farewell::Queued);
         false
     }
 
     fn upgrade(&mut self, token: Token, accept: &str) {
-        let mut answer = Vec::new();
-        write_upgrade(&mut answer, accept, self.scratch.date.text(self.now.unix_ms));
+        let date = self.scratch.date.text(self.now.unix_ms);
+        let answer = queued_bytes(256, |out| write_upgrade(out, accept, date));
         self.send_system(token, Payload::Owned(answer)); // before the answers to frames behind the handshake
         if let Some(session) = self.table.get_mut(token).and_then(|connection| connection.session.websocket())
         {
             session.heartbeat.heard(self.now.time);
+            let _charge = charge(Holder::Other); // the registry is nobody's
             self.clients.insert(session.client, token);
         }
     }

@@ -17,8 +17,14 @@ mod watcher;
 mod wire;
 mod world;
 
+use berth::memory::allocator::Charging;
+use std::alloc::System;
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+
+/// Every connection's account must be balanced when it ends: the daemon panics otherwise.
+#[global_allocator]
+static ALLOCATOR: Charging<System> = Charging(System);
 
 /// The first seed of every run: the same schedules each time, unless `BERTH_SIM_BASE` says otherwise.
 const BASE_SEED: u64 = 1;
@@ -127,7 +133,7 @@ mod planted {
     fn every_planted_fault_turns_it_red() {
         expect_panics();
         let mut unseen = Vec::new();
-        for fault in Fault::ALL {
+        for fault in Fault::ALL.iter().filter(|fault| !fault.needs_time()) {
             match first_red(*fault) {
                 Some((seed, problem)) => println!("{fault:?}: seed {seed}: {problem}"),
                 None => unseen.push(fault),

@@ -3,6 +3,7 @@
 use crate::random::Random;
 use berth::clock::Time;
 use berth::id::{Class, Reason, Token};
+use berth::memory::{Holder, charge};
 use berth::net::transport::{Info, Transport};
 use berth::reactor::Readiness;
 use std::cell::{Cell, RefCell};
@@ -302,6 +303,7 @@ fn errno<R>(number: i32) -> io::Result<R> {
 
 impl Transport for SimSocket {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let _charge = charge(Holder::Other); // the kernel's buffers are not the connection's
         let link = &mut *self.link.borrow_mut();
         assert!(!link.closed, "read of a closed socket");
         if link.random.chance(1) {
@@ -330,6 +332,7 @@ impl Transport for SimSocket {
     }
 
     fn write(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+        let _charge = charge(Holder::Other);
         let link = &mut *self.link.borrow_mut();
         assert!(!link.closed && !link.fin_from_server, "write behind the end");
         if let Some(number) = link.error.take() {

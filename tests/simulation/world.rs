@@ -13,6 +13,7 @@ use berth::clock::{Now, Time};
 use berth::core::wheel::Due;
 use berth::id::{Class, Reason, Token};
 use berth::limits::Settings;
+use berth::memory::{Holder, Holdings, holdings};
 use berth::reactor::{Engine, Readiness};
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -58,6 +59,8 @@ struct World {
     full: [bool; 4],
     turns: u64,
     is_calm: bool,
+    /// What each class held before the first connection.
+    held_at_start: Holdings,
 }
 
 /// Runs the schedule of `seed`. `tells`: prints what is read and written.
@@ -90,6 +93,7 @@ impl World {
         let now = Time(random.below(5_000_000_000) as u64);
         shared.now.set(now);
         let mut engine = Engine::new(settings.clone(), seed, clock(now));
+        engine.keep_books_with(Holdings::default); // the trace must not tell what the test holds
         let ends = Rc::new(RefCell::new(Vec::new()));
         let hook = ends.clone();
         engine.on_unbind = Some(Box::new(move |unbound| {
@@ -118,6 +122,7 @@ impl World {
             full: [false; 4],
             turns: 0,
             is_calm: false,
+            held_at_start: holdings(),
         }
     }
 
@@ -303,7 +308,27 @@ impl World {
 
     fn audit(&mut self) -> Result<(), String> {
         let found = self.engine.audit();
-        if found.is_empty() { Ok(()) } else { Err(format!("the audit found {found:?}")) }
+        if !found.is_empty() {
+            return Err(format!("the audit found {found:?}"));
+        }
+        self.check_heap()
+    }
+
+    /// Every byte has an owner that is there, and no class holds more than its objects explain. `other` is the world's too.
+    fn check_heap(&self) -> Result<(), String> {
+        let held = holdings();
+        for holder in Holder::ALL.into_iter().filter(|holder| !matches!(holder, Holder::Other | Holder::Log))
+        {
+            let (bytes, explained) = (held.of(holder).bytes, self.engine.explained_bytes(holder) as i64);
+            if bytes > explained || held.orphaned(holder) != 0 {
+                let orphaned = held.orphaned(holder);
+                return Err(format!(
+                    "{}: {bytes} bytes, {explained} explained, {orphaned} nobody's",
+                    holder.name()
+                ));
+            }
+        }
+        Ok(())
     }
 
     fn judge(&mut self) -> Result<(), String> {
@@ -315,7 +340,7 @@ impl World {
 
     /// Jumps to what is due next, or goes on a little; never past what is due.
     fn advance(&mut self) {
-        let next = self.engine.next_turn();
+        let next = self.engine.next_due();
         let little = self.now + Duration::from_micros(self.random.below(3_000) as u64);
         let wished = match self.random.below(100) {
             0..75 => little,

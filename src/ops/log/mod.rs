@@ -14,6 +14,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
 use std::time::{Duration, Instant, SystemTime};
 
 use crate::limits::{LogFormat, LogSettings};
+use crate::memory::{Holder, charge};
 use ring::Ring;
 use sink::Sink;
 
@@ -28,6 +29,7 @@ struct State {
 
 impl State {
     fn new(sink: Sink, format: LogFormat) -> Self {
+        let _charge = charge(Holder::Log);
         Self { ring: Ring::new(RING_BYTES), sink, format }
     }
 

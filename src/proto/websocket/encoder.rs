@@ -9,6 +9,10 @@ use tungstenite::protocol::frame::coding::{Control, Data, OpCode};
 pub const MAX_CONTROL_BYTES: usize = 125;
 /// The longest header of an unmasked frame, in bytes.
 const MAX_HEADER_BYTES: usize = 10;
+/// Room behind its end that a finished [`TextFrame`] keeps at most, in bytes.
+const MAX_SPARE_BYTES: usize = 64;
+/// How much of its buffer a finished [`TextFrame`] may leave unused, in bytes: behind it, and in front of a shorter header.
+pub const MAX_UNUSED_BYTES: usize = MAX_SPARE_BYTES + MAX_HEADER_BYTES;
 
 fn header(opcode: OpCode, payload_len: usize) -> ([u8; MAX_HEADER_BYTES], usize) {
     let header = FrameHeader { opcode, ..FrameHeader::default() };
@@ -81,12 +85,15 @@ impl TextFrame {
         &mut self.buffer
     }
 
-    /// The whole frame, to be shared by all who are sent it.
+    /// The whole frame, to be shared by all who are sent it. It may wait for long, so it does not keep much room.
     pub fn finish(mut self) -> Bytes {
         debug_assert!(std::str::from_utf8(&self.buffer[MAX_HEADER_BYTES..]).is_ok());
         let (header, len) = text_header(self.buffer.len() - MAX_HEADER_BYTES);
         let unused = MAX_HEADER_BYTES - len;
         self.buffer[unused..MAX_HEADER_BYTES].copy_from_slice(&header[..len]);
+        if self.buffer.capacity() - self.buffer.len() > MAX_SPARE_BYTES {
+            self.buffer.shrink_to_fit();
+        }
         let mut frame = Bytes::from(self.buffer);
         frame.advance(unused);
         frame

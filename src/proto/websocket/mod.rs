@@ -13,6 +13,7 @@ mod utf8;
 
 pub use decoder::{Decoder, Fault, Limits, Message};
 pub use encoder::{
-    MAX_CONTROL_BYTES, TextFrame, ping, text_header, write_binary, write_close, write_pong, write_text,
+    MAX_CONTROL_BYTES, MAX_UNUSED_BYTES, TextFrame, ping, text_header, write_binary, write_close, write_pong,
+    write_text,
 };
 pub use handshake::{accept_key, write_upgrade};

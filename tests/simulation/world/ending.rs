@@ -100,7 +100,7 @@ impl World {
                 }
             }
             self.turn()?;
-            let next = self.engine.next_turn();
+            let next = self.engine.next_due();
             if self.now >= until || self.turns > MOST_TURNS {
                 return Err(format!("{} connections do not end", self.network.links.len()));
             }
@@ -119,7 +119,7 @@ impl World {
     /// Time passes until nothing is due any more.
     pub(super) fn forget_shadows(&mut self) -> Result<(), String> {
         for _ in 0..200 {
-            let Some(next) = self.engine.next_turn() else { return Ok(()) };
+            let Some(next) = self.engine.next_due() else { return Ok(()) };
             self.now = self.now.max(next);
             self.shared.now.set(self.now);
             self.turn()?;
@@ -164,11 +164,9 @@ impl World {
     pub(super) fn check_drained_to_zero(&mut self) -> Result<(), String> {
         self.audit()?;
         let census = self.engine.census_json(true);
-        let left = census["classes"]
-            .as_object()
-            .into_iter()
-            .flatten()
-            .find(|(_, count)| count["live"] != 0 || count["opened"] != count["unbound"]);
+        let left = census["classes"].as_object().into_iter().flatten().find(|(_, count)| {
+            count.get("live").is_some_and(|live| *live != 0) || count["opened"] != count["unbound"]
+        });
         if let Some((class, count)) = left {
             return Err(format!("{class} has not drained to zero: {count}"));
         }
@@ -183,8 +181,22 @@ impl World {
                 "sockets: {open} open, {lost} dropped, {closed} closed, {ended} connections ended"
             ));
         }
-        if self.engine.next_turn().is_some() {
+        if self.engine.next_due().is_some() {
             return Err("something is still due".into());
+        }
+        self.check_nothing_stays()
+    }
+
+    /// Every class holds what it held at the start, to the byte.
+    fn check_nothing_stays(&mut self) -> Result<(), String> {
+        self.now = self.now + Duration::from_secs(2);
+        self.turn()?; // the tables give back
+        let held = berth::memory::holdings();
+        for holder in Holder::ALL.into_iter().filter(|holder| *holder != Holder::Other) {
+            let (before, after) = (self.held_at_start.of(holder).bytes, held.of(holder).bytes);
+            if before != after {
+                return Err(format!("{}: {before} bytes at the start, {after} at the end", holder.name()));
+            }
         }
         Ok(())
     }
