@@ -87,9 +87,26 @@ impl Census {
 
     #[track_caller]
     fn get(http: SocketAddr, target: &str) -> Self {
-        let response = http::get(http, target);
+        Self::over(&mut Client::connect(http), target)
+    }
+
+    /// Over a connection that stays, so that asking opens and closes nothing.
+    #[track_caller]
+    pub fn over(client: &mut Client, target: &str) -> Self {
+        let response = client.request("GET", target, &[], b"");
         assert_eq!(response.status, 200, "{response:?}");
         Self(response.json())
+    }
+
+    /// A figure of `memory`.
+    #[track_caller]
+    pub fn memory(&self, what: &str) -> u64 {
+        self.0["memory"][what].as_u64().unwrap_or_else(|| panic!("no memory.{what} in {}", self.0))
+    }
+
+    #[track_caller]
+    pub fn heap_bytes(&self, class: &str) -> u64 {
+        self.count(class, "heap_bytes")
     }
 
     #[track_caller]
@@ -111,10 +128,12 @@ impl Census {
         reasons.get(reason).map_or(0, |count| count.as_u64().expect("a number"))
     }
 
-    /// `opened - unbound == live` in every class, and the reasons sum up to `unbound`.
+    /// `opened - unbound == live` in every class, the reasons sum up to `unbound`, and the classes' heap to `live_bytes`.
     #[track_caller]
     pub fn assert_balanced(&self) {
         let classes = self.0["classes"].as_object().expect("classes");
+        let heap: u64 = classes.keys().map(|class| self.heap_bytes(class)).sum();
+        assert_eq!(heap, self.memory("live_bytes"), "{}", self.0);
         for class in classes.keys().filter(|class| !self.0["classes"][*class]["live"].is_null()) {
             let [live, opened, unbound] = ["live", "opened", "unbound"].map(|what| self.count(class, what));
             assert_eq!(opened - unbound, live, "{class} in {}", self.0);

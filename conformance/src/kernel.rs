@@ -71,6 +71,22 @@ pub fn descriptors(pid: u32) -> usize {
     std::fs::read_dir(format!("/proc/{pid}/fd")).expect("/proc/PID/fd").count()
 }
 
+/// A field of `/proc/PID/status` that is in kB, as bytes: proc(5).
+pub fn status_bytes(pid: u32, field: &str) -> u64 {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/status")).expect("/proc/PID/status");
+    let line = text.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(':'));
+    let kilobytes = line.and_then(|line| line.trim().strip_suffix(" kB"));
+    1024 * kilobytes.and_then(|number| number.parse::<u64>().ok()).expect("a field in kB")
+}
+
+/// Raises this process's descriptor limit to the hard one, and says how many that is.
+pub fn raise_descriptors() -> u64 {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let maximum = getrlimit(Resource::Nofile).maximum;
+    setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }).expect("setrlimit");
+    maximum.unwrap_or(u64::MAX)
+}
+
 /// Lowers the descriptor limit of a running process, which keeps those that it has: prlimit(2).
 pub fn limit_descriptors(pid: u32, limit: u64) {
     let pid = rustix::process::Pid::from_raw(pid as i32);

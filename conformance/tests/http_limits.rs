@@ -222,7 +222,7 @@ fn what_the_daemon_does_not_have_yet_is_404() {
     let daemon = Daemon::start("");
     for path in [
         "/",
-        "/metrics",
+        "/metrics/",
         "/v1",
         "/v1/",
         "/v1/routers/r1/streams/rows",

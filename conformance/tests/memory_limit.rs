@@ -5,6 +5,7 @@ use conformance::calls::{Census, barrier, command, wait_for_live};
 use conformance::daemon::Daemon;
 use conformance::frame::{Frame, MAX_MESSAGE};
 use conformance::http::{Client, PATIENCE};
+use conformance::kernel::status_bytes;
 use conformance::router::{Dial, Router};
 use conformance::websocket::WebSocket;
 
@@ -13,15 +14,6 @@ const SIGCONT: i32 = 18;
 const SIGSTOP: i32 = 19;
 
 const MIB: u64 = 1 << 20;
-
-/// A field of `/proc/PID/status` that is in kB, as bytes: proc(5).
-fn status(daemon: &Daemon, field: &str) -> u64 {
-    let path = format!("/proc/{}/status", daemon.pid());
-    let text = std::fs::read_to_string(path).expect("/proc/PID/status");
-    let line = text.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(':'));
-    let kilobytes = line.and_then(|line| line.trim().strip_suffix(" kB"));
-    1024 * kilobytes.and_then(|number| number.parse::<u64>().ok()).expect("a field in kB")
-}
 
 #[test]
 fn a_frame_that_many_watchers_wait_for_counts_once() {
@@ -55,7 +47,7 @@ fn one_turn_does_not_go_far_past_the_limit() {
     for watcher in &mut deaf {
         watcher.subscribe("*", "*");
     }
-    let before = status(&daemon, "RssAnon");
+    let before = status_bytes(daemon.pid(), "RssAnon");
     // Each fills one read of 64 KiB; each event is shown to all the watchers.
     let events = Frame::event("t", vec![b'x'; 20]).encode().repeat(1900);
     daemon.signal(SIGSTOP);
@@ -64,7 +56,7 @@ fn one_turn_does_not_go_far_past_the_limit() {
     }
     daemon.signal(SIGCONT);
     let expect_bounded = || {
-        let peak = status(&daemon, "VmHWM").saturating_sub(before);
+        let peak = status_bytes(daemon.pid(), "VmHWM").saturating_sub(before);
         assert!(peak < 4 * LIMIT, "{} MiB at a limit of {} MiB", peak / MIB, LIMIT / MIB);
     };
     barrier(daemon.http);
@@ -121,9 +113,9 @@ fn a_command_that_was_sent_holds_no_payload_until_its_reply() {
     };
     // What the first ones leave is the working set of the daemon.
     (0..10).for_each(|_| send(&mut router));
-    let before = status(&daemon, "RssAnon");
+    let before = status_bytes(daemon.pid(), "RssAnon");
     (10..COUNT).for_each(|_| send(&mut router));
-    let grown = status(&daemon, "RssAnon").saturating_sub(before);
+    let grown = status_bytes(daemon.pid(), "RssAnon").saturating_sub(before);
     let census = Census::of(&daemon);
     assert_eq!(census.live("pending_command"), COUNT as u64);
     assert!(grown < 16 * MIB, "{} MiB for {COUNT} commands that were sent", grown / MIB);
