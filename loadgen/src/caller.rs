@@ -2,20 +2,20 @@
 
 use serde_json::Value;
 
+use crate::command::{Order, Wish};
 use crate::http::{self, Response};
 use crate::ledger;
-use crate::reactor::{Ended, Link};
-use crate::world::{Order, Phase, World};
+use crate::reactor::{self, Ended, Link};
+use crate::timers::SECOND;
+use crate::world::{Phase, World};
 
 const NEXT: u8 = 0;
 const PATIENCE: u8 = 1;
-const SECOND: u64 = 1_000_000_000;
 /// The daemon answers at the deadline itself; this long after it, a missing answer is an error.
 const GRACE: u64 = 5 * SECOND;
 
 struct Outstanding {
     order: Order,
-    oneway: bool,
     sent_at: u64,
 }
 
@@ -31,14 +31,6 @@ pub struct Caller {
 impl Caller {
     pub fn new(number: u32) -> Self {
         Self { number, commands: 0, up: false, outstanding: None, next_due: 0 }
-    }
-
-    pub fn connected(&mut self, world: &mut World, link: &mut Link<'_>) {
-        self.up = true;
-        world.stats.up.callers += 1;
-        if world.phase == Phase::Load {
-            self.start(world, link);
-        }
     }
 
     /// The load begins.
@@ -59,44 +51,75 @@ impl Caller {
         }
     }
 
-    pub fn timer(&mut self, world: &mut World, link: &mut Link<'_>, timer: u8) {
-        match timer {
-            NEXT if world.phase == Phase::Load && self.outstanding.is_none() => self.send(world, link),
-            PATIENCE if world.phase <= Phase::Drain => {
-                let limit = world.options.timeout.as_nanos() as u64 + GRACE;
-                if self.outstanding.as_ref().is_some_and(|outstanding| outstanding.sent_at + limit < link.now)
-                {
-                    world.stats.errors.add("http_no_answer", format!("caller {}: none in time", self.number));
-                    link.finish();
-                } else {
-                    link.wake_at(link.now + SECOND, PATIENCE);
-                }
-            }
-            _ => {}
-        }
-    }
-
     fn send(&mut self, world: &mut World, link: &mut Link<'_>) {
         self.commands += 1;
         let oneway = world.random.chance(world.options.oneway_share);
         let order = world.order(ledger::nonce(self.number, self.commands), oneway, false);
         let router = &world.routers[order.router as usize].id;
-        let query = match oneway {
-            true => "oneway=1".to_string(),
-            false => format!("timeout_ms={}", world.options.timeout.as_millis().max(1)),
-        };
-        let path = format!("/v1/routers/{router}/commands/{}?{query}", order.name());
-        let content_type = if order.json { "application/json" } else { "application/octet-stream" };
-        http::post(link.out, &path, &world.options.addresses.http.to_string(), content_type, &order.payload);
-        self.outstanding = Some(Outstanding { order, oneway, sent_at: link.now });
+        let host = world.options.addresses.http.to_string();
+        order.write_http(link.out, &host, router, world.options.timeout);
+        self.outstanding = Some(Outstanding { order, sent_at: link.now });
     }
 
-    pub fn received(
-        &mut self,
-        world: &mut World,
-        link: &mut Link<'_>,
-        bytes: &[u8],
-    ) -> Result<usize, String> {
+    fn schedule(&mut self, world: &mut World, link: &mut Link<'_>) {
+        let pause = self.pause(world);
+        if world.options.command_rate.is_some() {
+            self.next_due += pause;
+            link.wake_at(self.next_due, NEXT);
+        } else if pause == 0 {
+            self.send(world, link);
+        } else {
+            link.wake_at(link.now + pause, NEXT);
+        }
+    }
+
+    fn answer(&self, world: &mut World, now: u64, outstanding: &Outstanding, response: &Response<'_>) {
+        let Outstanding { order, sent_at } = outstanding;
+        let fail = order.wish == Wish::Fail;
+        if order.oneway && response.status == 202 {
+            world.stats.counters.oneway += 1;
+            return;
+        }
+        let expected_status = if fail { 502 } else { 200 };
+        if order.oneway || response.status != expected_status || fail != response.router_error {
+            world.ledger.given_up(order.fields.nonce);
+            let problem: Value = serde_json::from_slice(response.body).unwrap_or_default();
+            let code = problem["code"].as_str().unwrap_or("no_code");
+            let kind = format!("http_{}_{code}", response.status);
+            return world.stats.errors.add(&kind, String::from_utf8_lossy(response.body));
+        }
+        let reached_router = world.ledger.settled(order.fields.nonce);
+        let content_type = http::content_type(order.fields.reply_json);
+        if response.body != world.owed(order) || !reached_router {
+            let detail = format!("command {:#x}: {} bytes came", order.fields.nonce, response.body.len());
+            return world.stats.errors.add("reply_wrong", detail);
+        }
+        if response.content_type != content_type {
+            let detail = format!("{:?} instead of {content_type:?}", response.content_type);
+            return world.stats.errors.add("reply_content_type", detail);
+        }
+        world.stats.counters.commands += 1;
+        world.stats.counters.commands_failed_as_asked += u64::from(fail);
+        world.stats.http_latency.record_ns(now.saturating_sub(*sent_at));
+    }
+
+    pub fn close(&mut self, link: &mut Link<'_>) {
+        link.finish();
+    }
+}
+
+impl reactor::Client for Caller {
+    type World = World;
+
+    fn connected(&mut self, world: &mut World, link: &mut Link<'_>) {
+        self.up = true;
+        world.stats.up.callers += 1;
+        if world.phase == Phase::Load {
+            self.start(world, link);
+        }
+    }
+
+    fn received(&mut self, world: &mut World, link: &mut Link<'_>, bytes: &[u8]) -> Result<usize, String> {
         let mut taken = 0;
         while let Some((response, used)) = http::decode(&bytes[taken..])? {
             taken += used;
@@ -114,53 +137,24 @@ impl Caller {
         Ok(taken)
     }
 
-    fn schedule(&mut self, world: &mut World, link: &mut Link<'_>) {
-        let pause = self.pause(world);
-        if world.options.command_rate.is_some() {
-            self.next_due += pause;
-            link.wake_at(self.next_due, NEXT);
-        } else if pause == 0 {
-            self.send(world, link);
-        } else {
-            link.wake_at(link.now + pause, NEXT);
+    fn timer(&mut self, world: &mut World, link: &mut Link<'_>, timer: u8) {
+        match timer {
+            NEXT if world.phase == Phase::Load && self.outstanding.is_none() => self.send(world, link),
+            PATIENCE if world.phase <= Phase::Drain => {
+                let limit = world.options.timeout.as_nanos() as u64 + GRACE;
+                if self.outstanding.as_ref().is_some_and(|outstanding| outstanding.sent_at + limit < link.now)
+                {
+                    world.stats.errors.add("http_no_answer", format!("caller {}: none in time", self.number));
+                    link.finish();
+                } else {
+                    link.wake_at(link.now + SECOND, PATIENCE);
+                }
+            }
+            _ => {}
         }
     }
 
-    fn answer(&self, world: &mut World, now: u64, outstanding: &Outstanding, response: &Response<'_>) {
-        let Outstanding { order, oneway, sent_at } = outstanding;
-        if *oneway && response.status == 202 {
-            world.stats.counters.oneway += 1;
-            return;
-        }
-        let expected_status = if order.fail { 502 } else { 200 };
-        if *oneway || response.status != expected_status || order.fail != response.router_error {
-            world.ledger.given_up(order.fields.nonce);
-            let problem: Value = serde_json::from_slice(response.body).unwrap_or_default();
-            let code = problem["code"].as_str().unwrap_or("no_code");
-            let kind = format!("http_{}_{code}", response.status);
-            return world.stats.errors.add(&kind, String::from_utf8_lossy(response.body));
-        }
-        let reached_router = world.ledger.settled(order.fields.nonce);
-        let content_type =
-            if order.fields.reply_json { "application/json" } else { "application/octet-stream" };
-        if response.body != world.owed(order) || !reached_router {
-            let detail = format!("command {:#x}: {} bytes came", order.fields.nonce, response.body.len());
-            return world.stats.errors.add("reply_wrong", detail);
-        }
-        if response.content_type != content_type {
-            let detail = format!("{:?} instead of {content_type:?}", response.content_type);
-            return world.stats.errors.add("reply_content_type", detail);
-        }
-        world.stats.counters.commands += 1;
-        world.stats.counters.commands_failed_as_asked += u64::from(order.fail);
-        world.stats.http_latency.record_ns(now.saturating_sub(*sent_at));
-    }
-
-    pub fn close(&mut self, link: &mut Link<'_>) {
-        link.finish();
-    }
-
-    pub fn ended(&mut self, world: &mut World, link: &mut Link<'_>, why: Ended) {
+    fn ended(&mut self, world: &mut World, link: &mut Link<'_>, why: Ended) {
         if std::mem::take(&mut self.up) {
             world.stats.up.callers -= 1;
         }

@@ -101,6 +101,50 @@ pub fn faults(census: &Value) -> Vec<Fault> {
     faults
 }
 
+/// Every class of the contract, in its order.
+pub const CLASSES: [&str; 13] = [
+    "router",
+    "http",
+    "app",
+    "page",
+    "listener",
+    "pending_command",
+    "subscription",
+    "stream",
+    "timer",
+    "shadow",
+    "queued_frame",
+    "log",
+    "other",
+];
+
+/// What is wrong in the census's account of memory: a key that is missing, or sums that do not come out.
+pub fn memory_faults(census: &Value) -> Vec<Fault> {
+    let mut faults = Vec::new();
+    let mut figure = |pointer: String| {
+        let value = census.pointer(&pointer).and_then(Value::as_u64);
+        if value.is_none() {
+            faults.push(Fault::new("census_missing", format!("the census has no number at {pointer}")));
+        }
+        value.unwrap_or(0)
+    };
+    let [live, from_kernel, fragmentation] =
+        ["live_bytes", "allocated_from_kernel_bytes", "fragmentation_bytes"]
+            .map(|key| figure(format!("/memory/{key}")));
+    let sum: u64 = CLASSES.iter().map(|class| figure(format!("/classes/{class}/heap_bytes"))).sum();
+    if !faults.is_empty() {
+        return faults;
+    }
+    if sum != live {
+        faults.push(Fault::new("census_heap", format!("the classes sum to {sum}, live_bytes is {live}")));
+    }
+    if from_kernel.saturating_sub(live) != fragmentation {
+        let detail = format!("{from_kernel} from the kernel less {live} live is not {fragmentation}");
+        faults.push(Fault::new("census_fragmentation", detail));
+    }
+    faults
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -120,6 +164,24 @@ mod tests {
     fn a_census_that_adds_up_has_no_fault() {
         assert_eq!(faults(&census()), []);
         assert_eq!(live(&census(), "router"), Some(1));
+    }
+
+    #[test]
+    fn the_classes_must_sum_to_the_live_bytes() {
+        let classes: serde_json::Map<String, Value> =
+            CLASSES.iter().map(|class| (class.to_string(), json!({"heap_bytes": 10}))).collect();
+        let memory =
+            json!({"live_bytes": 130, "allocated_from_kernel_bytes": 150, "fragmentation_bytes": 20});
+        let census = json!({"memory": memory, "classes": classes});
+        assert_eq!(memory_faults(&census), []);
+        let kind_of = |pointer: &str, value: Value| {
+            let mut census = census.clone();
+            *census.pointer_mut(pointer).unwrap() = value;
+            memory_faults(&census).first().map(|fault| fault.kind)
+        };
+        assert_eq!(kind_of("/classes/other/heap_bytes", json!(11)), Some("census_heap"));
+        assert_eq!(kind_of("/memory/fragmentation_bytes", json!(19)), Some("census_fragmentation"));
+        assert_eq!(kind_of("/classes/log", json!({})), Some("census_missing"));
     }
 
     #[test]

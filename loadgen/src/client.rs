@@ -1,4 +1,4 @@
-//! The three kinds of client of a run, as one type for the reactor.
+//! The three kinds of client, as one type for the reactor.
 
 use crate::caller::Caller;
 use crate::reactor::{self, Ended, Link};
@@ -6,11 +6,15 @@ use crate::router::Router;
 use crate::watcher::Watcher;
 use crate::world::World;
 
-pub enum Client {
-    Router(Router),
-    Caller(Caller),
-    Watcher(Box<Watcher>),
+/// Clients of three kinds in one world.
+pub enum AnyClient<R, C, W> {
+    Router(Box<R>),
+    Caller(Box<C>),
+    Watcher(Box<W>),
 }
+
+/// The clients of a run.
+pub type Client = AnyClient<Router, Caller, Watcher>;
 
 impl Client {
     /// The load begins. Routers have begun when they were bound.
@@ -32,7 +36,12 @@ impl Client {
     }
 }
 
-impl reactor::Client for Client {
+impl<World, R, C, W> reactor::Client for AnyClient<R, C, W>
+where
+    R: reactor::Client<World = World>,
+    C: reactor::Client<World = World>,
+    W: reactor::Client<World = World>,
+{
     type World = World;
 
     fn connected(&mut self, world: &mut World, link: &mut Link<'_>) {
@@ -56,6 +65,14 @@ impl reactor::Client for Client {
             Self::Router(router) => router.timer(world, link, timer),
             Self::Caller(caller) => caller.timer(world, link, timer),
             Self::Watcher(watcher) => watcher.timer(world, link, timer),
+        }
+    }
+
+    fn drained(&mut self, world: &mut World, link: &mut Link<'_>) {
+        match self {
+            Self::Router(router) => router.drained(world, link),
+            Self::Caller(caller) => caller.drained(world, link),
+            Self::Watcher(watcher) => watcher.drained(world, link),
         }
     }
 

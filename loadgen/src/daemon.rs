@@ -5,6 +5,7 @@ use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
@@ -37,6 +38,15 @@ impl Process {
     /// # Errors
     /// It cannot be started, or says nothing within 10 s.
     pub fn start(program: &Path, args: &[&str], log: Option<&Path>) -> Result<Self, String> {
+        Self::start_with(program, args, log, &[])
+    }
+
+    fn start_with(
+        program: &Path,
+        args: &[&str],
+        log: Option<&Path>,
+        environment: &[(&str, &str)],
+    ) -> Result<Self, String> {
         let shown = program.display();
         let stderr = match log {
             Some(path) => File::create(path).map_err(|e| format!("{}: {e}", path.display()))?.into(),
@@ -44,6 +54,7 @@ impl Process {
         };
         let mut child = Command::new(program)
             .args(args)
+            .envs(environment.iter().copied())
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(stderr)
@@ -70,24 +81,39 @@ impl Process {
     /// # Errors
     /// As [`Self::start`].
     pub fn start_daemon(program: &Path, config: Option<&Path>, log: Option<&Path>) -> Result<Self, String> {
-        let scratch = match config {
-            Some(_) => None,
-            None => {
-                let path = std::env::temp_dir().join(format!("loadgen-{}.toml", std::process::id()));
-                fs::write(&path, FREE_PORTS).map_err(|e| format!("{}: {e}", path.display()))?;
-                Some(path)
+        match config {
+            Some(config) => {
+                let config = config.to_str().ok_or("a path of the configuration that is not UTF-8")?;
+                Self::start(program, &["--config", config], log)
             }
-        };
-        let config = config.or(scratch.as_deref()).expect("one of the two is there");
-        let config = config.to_str().ok_or("a path of the configuration that is not UTF-8")?;
-        let started = Self::start(program, &["--config", config], log);
+            None => Self::start_configured(program, FREE_PORTS, log, &[]),
+        }
+    }
+
+    /// Starts a daemon with the configuration `toml`, in an environment with `environment` added.
+    ///
+    /// # Errors
+    /// As [`Self::start`].
+    pub fn start_configured(
+        program: &Path,
+        toml: &str,
+        log: Option<&Path>,
+        environment: &[(&str, &str)],
+    ) -> Result<Self, String> {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let name = format!("loadgen-{}-{}.toml", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
+        let path = std::env::temp_dir().join(name);
+        fs::write(&path, toml).map_err(|e| format!("{}: {e}", path.display()))?;
+        let config = path.to_str().ok_or("a directory for temporary files that is not UTF-8")?;
+        let started = Self::start_with(program, &["--config", config], log, environment);
         match started {
             Ok(mut process) => {
-                process.scratch_config = scratch;
+                process.scratch_config = Some(path);
                 Ok(process)
             }
             Err(error) => {
-                scratch.map(fs::remove_file);
+                // It was ours alone; that it did not start is the error to tell.
+                let _ = fs::remove_file(&path);
                 Err(error)
             }
         }
@@ -97,14 +123,31 @@ impl Process {
         self.child.id()
     }
 
-    /// The address that the ready line gives for `name`.
+    /// All addresses that the ready line gives for `name`; at least one.
+    ///
+    /// # Errors
+    /// There is none.
+    pub fn listeners(&self, name: &str) -> Result<Vec<SocketAddr>, String> {
+        let mut words = self.ready.split_whitespace();
+        let addresses = words.find_map(|word| word.strip_prefix(name)?.strip_prefix('='));
+        let parsed = addresses.map(|all| all.split(',').map(str::parse).collect::<Result<Vec<_>, _>>());
+        match parsed {
+            Some(Ok(addresses)) => Ok(addresses),
+            _ => Err(format!("no addresses of {name} in {:?}", self.ready)),
+        }
+    }
+
+    /// The first address that the ready line gives for `name`.
     ///
     /// # Errors
     /// There is none.
     pub fn address(&self, name: &str) -> Result<SocketAddr, String> {
-        let mut words = self.ready.split_whitespace();
-        let address = words.find_map(|word| word.strip_prefix(name)?.strip_prefix('=')?.parse().ok());
-        address.ok_or_else(|| format!("no address of {name} in {:?}", self.ready))
+        Ok(self.listeners(name)?[0])
+    }
+
+    /// How it ended, if it has.
+    pub fn exited(&mut self) -> Option<ExitStatus> {
+        self.child.try_wait().ok().flatten()
     }
 
     /// The daemon's four addresses.

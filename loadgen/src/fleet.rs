@@ -24,7 +24,7 @@ fn keep_up(options: Options) -> io::Result<()> {
     let stop = stop_flag()?;
     let mut reactor = Reactor::new()?;
     for index in 0..options.routers {
-        let router = Client::Router(Router::new(index as u32, Duty::Fleet));
+        let router = Client::Router(Box::new(Router::new(index as u32, Duty::Fleet)));
         reactor.add(router, options.addresses.router, (index as f64 * 1e9 / options.ramp) as u64);
     }
     let mut world = World::new(options);

@@ -77,6 +77,41 @@ pub fn encode_message(out: &mut Vec<u8>, kind: u8, flags: u8, id: u32, name: &st
     encode(out, kind, flags, id, name, rest);
 }
 
+/// What WELCOME says.
+pub struct Welcome<'a> {
+    pub session_id: &'a str,
+    /// Nanoseconds.
+    pub heartbeat_interval: u64,
+    /// Nanoseconds.
+    pub heartbeat_timeout: u64,
+}
+
+impl<'a> Welcome<'a> {
+    /// Reads a WELCOME frame, which says the same sizes to everyone.
+    ///
+    /// # Errors
+    /// A body without one of its four fields, other sizes than those of the contract, other flags or another id.
+    pub fn parse(frame: &Frame<'a>) -> Result<Self, String> {
+        let limits: serde_json::Value =
+            serde_json::from_slice(frame.body).map_err(|e| format!("the body of WELCOME: {e}"))?;
+        let field = |name: &str| limits[name].as_u64().ok_or_else(|| format!("WELCOME without {name}"));
+        let welcome = Self {
+            session_id: frame.name,
+            heartbeat_interval: field("heartbeat_interval_ms")? * 1_000_000,
+            heartbeat_timeout: field("heartbeat_timeout_ms")? * 1_000_000,
+        };
+        let sizes = (field("max_message_bytes")?, field("max_fragment_bytes")?);
+        if frame.flags != JSON
+            || frame.id != 1
+            || frame.name.is_empty()
+            || sizes != (MAX_MESSAGE_BYTES as u64, MAX_FRAGMENT_BYTES as u64)
+        {
+            return Err(format!("WELCOME with flags {:#x}, id {}, sizes {sizes:?}", frame.flags, frame.id));
+        }
+        Ok(welcome)
+    }
+}
+
 /// A whole COMMAND, gathered from its parts if it had several.
 #[derive(Debug, PartialEq)]
 pub struct Command<'a> {
@@ -195,6 +230,25 @@ mod tests {
         let mut out = Vec::new();
         encode(&mut out, HELLO, 0, 1, "r1", b"key");
         assert_eq!(out, [1, 0, 0, 2, 0, 0, 0, 1, 0, 0, 0, 3, b'r', b'1', b'k', b'e', b'y']);
+    }
+
+    #[test]
+    fn a_welcome_says_the_sizes_of_the_contract() {
+        let body = |bytes: usize| {
+            format!(
+                r#"{{"heartbeat_interval_ms":60000,"heartbeat_timeout_ms":20000,"max_message_bytes":{bytes},"max_fragment_bytes":16384}}"#
+            )
+        };
+        let parse = |flags, id, name, body: &str| {
+            let frame = Frame { kind: WELCOME, flags, id, name, body: body.as_bytes() };
+            Welcome::parse(&frame).map(|welcome| (welcome.heartbeat_interval, welcome.heartbeat_timeout))
+        };
+        assert_eq!(parse(JSON, 1, "s", &body(MAX_MESSAGE_BYTES)), Ok((60_000_000_000, 20_000_000_000)));
+        assert!(parse(JSON, 1, "s", &body(1)).is_err());
+        assert!(parse(JSON, 1, "", &body(MAX_MESSAGE_BYTES)).is_err());
+        assert!(parse(JSON, 2, "s", &body(MAX_MESSAGE_BYTES)).is_err());
+        assert!(parse(0, 1, "s", &body(MAX_MESSAGE_BYTES)).is_err());
+        assert!(parse(JSON, 1, "s", "{}").is_err());
     }
 
     #[test]

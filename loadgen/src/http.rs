@@ -16,6 +16,11 @@ pub struct Response<'a> {
     pub body: &'a [u8],
 }
 
+/// The `Content-Type` of a body with or without the JSON flag.
+pub fn content_type(json: bool) -> &'static str {
+    if json { "application/json" } else { "application/octet-stream" }
+}
+
 /// Appends a POST with a body; `content_type` is left out if empty.
 pub fn post(out: &mut Vec<u8>, path: &str, host: &str, content_type: &str, body: &[u8]) {
     let _ = write!(out, "POST {path} HTTP/1.1\r\nHost: {host}\r\n");

@@ -27,6 +27,11 @@ pub fn nonce(caller: u32, count: u32) -> u64 {
     u64::from(caller) << CALLER_SHIFT | u64::from(count)
 }
 
+/// The caller of a nonce.
+pub fn caller(nonce: u64) -> u32 {
+    (nonce >> CALLER_SHIFT) as u32
+}
+
 impl Ledger {
     pub fn sent(&mut self, nonce: u64, oneway: bool) {
         self.open.insert(nonce, Open { oneway, reached_router: false });
@@ -51,7 +56,7 @@ impl Ledger {
         }
         if open.oneway {
             self.open.remove(&nonce);
-            let last = self.oneway_order.entry((router, (nonce >> CALLER_SHIFT) as u32)).or_default();
+            let last = self.oneway_order.entry((router, caller(nonce))).or_default();
             if *last >= nonce {
                 return Err(Fault::new("oneway_order", format!("{nonce:#x} came behind {last:#x}")));
             }

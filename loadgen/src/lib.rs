@@ -1,4 +1,5 @@
-//! Load for the Berth daemon: simulated routers, HTTP callers and WebSocket watchers on one thread and one event loop.
+//! Load for the Berth daemon: simulated routers, HTTP callers and WebSocket watchers on one thread and one event loop; in
+//! `failures` and `soak` an observer looks at the daemon from a second thread.
 //!
 //! loadgen believes itself, not the daemon: it is written from the contract alone, checks every body, number and order
 //! that it receives, and counts connections and memory from `/proc` beside the daemon's own census.
@@ -6,22 +7,32 @@
 pub mod caller;
 pub mod census;
 pub mod client;
+pub mod command;
 pub mod compare;
 pub mod compare_clients;
+pub mod csv;
 pub mod daemon;
 pub mod fleet;
 pub mod frame;
 pub mod http;
 pub mod ledger;
+pub mod markup;
+pub mod observer;
 pub mod options;
 pub mod order;
 pub mod payload;
+pub mod plot;
 pub mod proc;
 pub mod random;
 pub mod reactor;
 pub mod report;
+pub mod report_html;
+pub mod route;
 pub mod router;
+pub mod rpc;
 pub mod run;
+pub mod scenario;
+pub mod series;
 pub mod stats;
 pub mod timers;
 pub mod usage;

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use loadgen::options::{self, Mode};
-use loadgen::{compare, fleet, run, usage};
+use loadgen::{compare, fleet, run, scenario, usage};
 
 fn main() -> ExitCode {
     let (mode, options) = match options::parse(std::env::args_os().skip(1)) {
@@ -31,6 +31,8 @@ fn main() -> ExitCode {
                 value["ok"] == true
             })
         }
+        Mode::Soak => scenario::soak::command(options),
+        Mode::Failures => scenario::failures::command(&options),
         Mode::Fleet => fleet::fleet(options).map(|()| true),
         Mode::CompareRelay | Mode::CompareFanout => {
             let contest =

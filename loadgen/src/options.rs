@@ -33,7 +33,7 @@ pub enum Watch {
 /// Sizes in bytes, both ends included.
 pub type Sizes = (usize, usize);
 
-/// Everything that `run`, `fleet` and `compare` can be told; each uses its part.
+/// Everything that the modes can be told; each uses its part.
 #[derive(Clone, Debug)]
 pub struct Options {
     pub addresses: Addresses,
@@ -74,6 +74,12 @@ pub struct Options {
     pub count: Option<u64>,
     pub watchers: usize,
     pub bytes: usize,
+    pub hours: f64,
+    pub csv: PathBuf,
+    pub report: Option<PathBuf>,
+    pub only: Option<String>,
+    pub quick: bool,
+    pub planted: bool,
 }
 
 impl Default for Options {
@@ -116,6 +122,12 @@ impl Default for Options {
             count: None,
             watchers: 500,
             bytes: 256,
+            hours: 1.0,
+            csv: "soak.csv".into(),
+            report: None,
+            only: None,
+            quick: false,
+            planted: false,
         }
     }
 }
@@ -127,6 +139,8 @@ pub enum Mode {
     Fleet,
     CompareRelay,
     CompareFanout,
+    Soak,
+    Failures,
 }
 
 /// The longest body that fits into every way: base64 in a WebSocket message of 64 KiB.
@@ -157,9 +171,11 @@ pub fn parse(args: impl IntoIterator<Item = std::ffi::OsString>) -> Result<(Mode
         ["fleet"] => Mode::Fleet,
         ["compare", "relay"] => Mode::CompareRelay,
         ["compare", "fanout"] => Mode::CompareFanout,
+        ["soak"] => Mode::Soak,
+        ["failures"] => Mode::Failures,
         ref other => {
             return Err(format!(
-                "no mode {:?}: run, fleet, compare relay or compare fanout",
+                "no mode {:?}: run, fleet, compare relay, compare fanout, soak or failures",
                 other.join(" ")
             ));
         }
@@ -167,8 +183,8 @@ pub fn parse(args: impl IntoIterator<Item = std::ffi::OsString>) -> Result<(Mode
     if options.prefix.is_empty() {
         options.prefix = if mode == Mode::Fleet { "router-" } else { "load-" }.to_string();
     }
-    if matches!(mode, Mode::CompareRelay | Mode::CompareFanout) && options.daemon.is_none() {
-        return Err("compare needs --daemon".into());
+    if !matches!(mode, Mode::Run | Mode::Fleet) && options.daemon.is_none() {
+        return Err(format!("{} needs --daemon", words[0]));
     }
     if options.routers == 0 && options.callers > 0 && mode == Mode::Run {
         return Err("callers without routers have nobody to call: add --callers 0".into());
@@ -177,8 +193,14 @@ pub fn parse(args: impl IntoIterator<Item = std::ffi::OsString>) -> Result<(Mode
 }
 
 fn option(name: &str, parser: &mut lexopt::Parser, options: &mut Options) -> Result<(), String> {
-    if name == "json" {
-        options.json = true;
+    let switch = match name {
+        "json" => Some(&mut options.json),
+        "quick" => Some(&mut options.quick),
+        "planted" => Some(&mut options.planted),
+        _ => None,
+    };
+    if let Some(switch) = switch {
+        *switch = true;
         return Ok(());
     }
     if !KNOWN.contains(&name) {
@@ -226,6 +248,10 @@ fn option(name: &str, parser: &mut lexopt::Parser, options: &mut Options) -> Res
         "pairs" => options.pairs = number::<usize>(value)?.max(1),
         "count" => options.count = Some(number(value)?),
         "bytes" => options.bytes = number(value)?,
+        "hours" => options.hours = rate(value)?,
+        "csv" => options.csv = value.into(),
+        "report" => options.report = Some(value.into()),
+        "only" => options.only = Some(value.to_string()),
         _ => unreachable!("every known option has its line"),
     }
     Ok(())
@@ -271,6 +297,10 @@ const KNOWN: &[&str] = &[
     "pairs",
     "count",
     "bytes",
+    "hours",
+    "csv",
+    "report",
+    "only",
 ];
 
 fn number<T: std::str::FromStr>(value: &str) -> Result<T, String> {
@@ -346,6 +376,8 @@ mod tests {
             "--event-bytes 9-3",
             "--event-rate -1",
             "compare relay",
+            "soak",
+            "failures --daemon",
             "--routers 0",
             "-x",
             "--app-watch two",

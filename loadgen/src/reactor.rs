@@ -1,6 +1,8 @@
 //! One thread, one mio event loop. It owns the sockets, the clock and the timers; clients are state machines that take
 //! bytes and timers and leave bytes in their link.
 
+mod link;
+
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddr};
 use std::time::{Duration, Instant};
@@ -8,87 +10,23 @@ use std::time::{Duration, Instant};
 use mio::net::TcpStream;
 use mio::{Events, Interest, Poll, Token};
 
+use link::{CONNECT, Cut};
+pub use link::{Client, Ended, Link};
+
+use crate::route::{self, Route};
 use crate::timers::{Due, Timers};
-
-/// Why a connection is over.
-#[derive(Debug)]
-pub enum Ended {
-    /// The peer's FIN, or ours after [`Link::finish`] answered by the peer's.
-    Closed,
-    /// RST, a failed connect, or another error of the socket.
-    Error(io::Error),
-    /// The client itself refused what it received.
-    Fault(String),
-}
-
-impl Ended {
-    /// One word, for the kind of an error.
-    pub fn kind(&self) -> &'static str {
-        match self {
-            Self::Closed => "closed",
-            Self::Error(_) => "io",
-            Self::Fault(_) => "breach",
-        }
-    }
-}
-
-/// A state machine behind one connection.
-pub trait Client {
-    type World;
-    fn connected(&mut self, world: &mut Self::World, link: &mut Link<'_>);
-    /// Takes whole messages from the start of `bytes` and returns how many bytes it took.
-    ///
-    /// # Errors
-    /// What ends the connection, in words.
-    fn received(
-        &mut self,
-        world: &mut Self::World,
-        link: &mut Link<'_>,
-        bytes: &[u8],
-    ) -> Result<usize, String>;
-    fn timer(&mut self, world: &mut Self::World, link: &mut Link<'_>, timer: u8);
-    /// The connection is gone; a new one comes if [`Link::connect_at`] is called.
-    fn ended(&mut self, world: &mut Self::World, link: &mut Link<'_>, why: Ended);
-}
-
-/// What a client may do with its connection.
-pub struct Link<'a> {
-    /// Nanoseconds since the reactor began.
-    pub now: u64,
-    /// Bytes to send; the reactor writes them when the client returns.
-    pub out: &'a mut Vec<u8>,
-    timers: &'a mut Timers,
-    client: u32,
-    generation: u32,
-    finish: &'a mut bool,
-}
-
-const CONNECT: u8 = u8::MAX;
-
-impl Link<'_> {
-    /// Calls [`Client::timer`] with `timer` (below 255) at `at`, unless the connection has ended by then.
-    pub fn wake_at(&mut self, at: u64, timer: u8) {
-        self.timers.set(Due { at, client: self.client, generation: self.generation, timer });
-    }
-
-    /// Opens a connection at `at`. To be called when there is none.
-    pub fn connect_at(&mut self, at: u64) {
-        self.wake_at(at, CONNECT);
-    }
-
-    /// Sends FIN behind what is still to be sent; what the peer then sends is still read.
-    pub fn finish(&mut self) {
-        *self.finish = true;
-    }
-}
 
 struct Slot<C> {
     client: C,
-    address: SocketAddr,
+    route: Route,
     generation: u32,
     stream: Option<TcpStream>,
     connected: bool,
     finish: bool,
+    cut: Option<Cut>,
+    allowance: Option<usize>,
+    /// Something may be there to read that the allowance kept from being read.
+    unread: bool,
     /// Bytes received that do not make a whole message yet.
     partial: Vec<u8>,
     out: Vec<u8>,
@@ -134,23 +72,40 @@ impl<C: Client> Reactor<C> {
 
     /// Adds a client that connects to `address` at `at`.
     pub fn add(&mut self, client: C, address: SocketAddr, at: u64) {
-        let index = self.slots.len() as u32;
+        let index = self.add_idle(client, address) as u32;
+        self.timers.set(Due { at, client: index, generation: 0, timer: CONNECT });
+    }
+
+    /// Adds a client that connects when it is visited and told to. Returns its index.
+    pub fn add_idle(&mut self, client: C, address: SocketAddr) -> usize {
         self.slots.push(Slot {
             client,
-            address,
+            route: Route::to(address),
             generation: 0,
             stream: None,
             connected: false,
             finish: false,
+            cut: None,
+            allowance: None,
+            unread: false,
             partial: Vec::new(),
             out: Vec::new(),
             written: 0,
         });
-        self.timers.set(Due { at, client: index, generation: 0, timer: CONNECT });
+        self.slots.len() - 1
     }
 
     pub fn clients(&self) -> impl Iterator<Item = &C> {
         self.slots.iter().map(|slot| &slot.client)
+    }
+
+    /// Clients, connected or not.
+    pub fn len(&self) -> usize {
+        self.slots.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.slots.is_empty()
     }
 
     /// Connections that have a socket.
@@ -177,7 +132,24 @@ impl<C: Client> Reactor<C> {
         visit: impl FnOnce(&mut C, &mut C::World, &mut Link<'_>),
     ) {
         self.with_link(index, |client, link| visit(client, world, link));
-        self.flush(world, index);
+        self.settle(world, index);
+    }
+
+    /// Behind a call from outside a read: what the client left is written, and what it now allows is read.
+    fn settle(&mut self, world: &mut C::World, index: usize) {
+        if self.flush(world, index) && slot_may_read(&self.slots[index]) {
+            self.read(world, index, true);
+        }
+    }
+
+    /// A client that is not connected yet, or not any more, does not connect either.
+    pub fn give_up(&mut self, index: usize) {
+        let slot = &mut self.slots[index];
+        if !slot.connected {
+            slot.stream = None;
+            // Its timers, the one to connect among them, fall on nothing.
+            slot.generation += 1;
+        }
     }
 
     /// Closes what is still open, without a word.
@@ -224,7 +196,7 @@ impl<C: Client> Reactor<C> {
                 self.connect(world, index);
             } else {
                 self.with_link(index, |client, link| client.timer(world, link, due.timer));
-                self.flush(world, index);
+                self.settle(world, index);
             }
         }
         Ok(())
@@ -240,6 +212,9 @@ impl<C: Client> Reactor<C> {
             client: index as u32,
             generation: slot.generation,
             finish: &mut slot.finish,
+            cut: &mut slot.cut,
+            allowance: &mut slot.allowance,
+            route: &mut slot.route,
         };
         call(&mut slot.client, &mut link)
     }
@@ -249,7 +224,7 @@ impl<C: Client> Reactor<C> {
         if slot.stream.is_some() {
             return;
         }
-        let opened = TcpStream::connect(slot.address).and_then(|mut stream| {
+        let opened = slot.route.open().and_then(|mut stream| {
             let token = Token((slot.generation as usize) << 32 | index);
             self.poll.registry().register(&mut stream, token, Interest::READABLE | Interest::WRITABLE)?;
             Ok(stream)
@@ -282,14 +257,22 @@ impl<C: Client> Reactor<C> {
         loop {
             let slot = &mut self.slots[index];
             let Some(stream) = &mut slot.stream else { return };
-            match stream.read(&mut self.scratch) {
+            let most = slot.allowance.map_or(READ_BYTES, |allowance| allowance.min(READ_BYTES));
+            slot.unread = most == 0;
+            if slot.unread {
+                return;
+            }
+            match stream.read(&mut self.scratch[..most]) {
                 Ok(0) => return self.end(world, index, Ended::Closed),
                 Ok(count) => {
                     self.bytes_in += count as u64;
+                    if let Some(allowance) = &mut slot.allowance {
+                        *allowance -= count;
+                    }
                     if !self.deliver(world, index, count) {
                         return;
                     }
-                    if count < READ_BYTES && !until_end {
+                    if count < most && !until_end {
                         return;
                     }
                 }
@@ -331,10 +314,26 @@ impl<C: Client> Reactor<C> {
     fn flush(&mut self, world: &mut C::World, index: usize) -> bool {
         loop {
             let slot = &mut self.slots[index];
+            if let (Some(cut), Some(stream)) = (slot.cut.take(), &slot.stream) {
+                if cut == Cut::Reset {
+                    route::reset_on_close(stream);
+                }
+                self.end(world, index, Ended::Closed);
+                return false;
+            }
             let Some(stream) = slot.stream.as_mut().filter(|_| slot.connected) else { return true };
             if slot.written == slot.out.len() {
+                let wrote = slot.written > 0;
                 slot.written = 0;
                 slot.out.clear();
+                if wrote {
+                    self.with_link(index, |client, link| client.drained(world, link));
+                    if !self.slots[index].out.is_empty() || self.slots[index].cut.is_some() {
+                        continue;
+                    }
+                }
+                let slot = &mut self.slots[index];
+                let Some(stream) = &mut slot.stream else { return true };
                 if slot.out.capacity() > KEEP_BYTES {
                     slot.out = Vec::new();
                 }
@@ -368,10 +367,18 @@ impl<C: Client> Reactor<C> {
         slot.generation += 1;
         slot.connected = false;
         slot.finish = false;
+        slot.cut = None;
+        slot.allowance = None;
+        slot.unread = false;
         slot.partial = Vec::new();
         slot.out = Vec::new();
         slot.written = 0;
         self.with_link(index, |client, link| client.ended(world, link, why));
         self.slots[index].out.clear();
     }
+}
+
+/// Whether an allowance that was given since kept bytes from being read.
+fn slot_may_read<C>(slot: &Slot<C>) -> bool {
+    slot.unread && slot.connected && slot.allowance != Some(0)
 }

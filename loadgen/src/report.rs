@@ -283,7 +283,10 @@ mod tests {
 
     #[test]
     fn growth_is_counted_by_connection() {
-        let moment = |anonymous| Moment { memory: Some(Memory { rss: 0, anonymous }), ..Moment::default() };
+        let moment = |anonymous| Moment {
+            memory: Some(Memory { anonymous, ..Memory::default() }),
+            ..Moment::default()
+        };
         let wanted = Up { routers: 1000, ..Up::default() };
         let report = Report { wanted, before: moment(1000), during: moment(901_000), ..Report::default() };
         assert_eq!(report.bytes_per_connection(), Some(900.0));

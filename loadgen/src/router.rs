@@ -4,10 +4,11 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use crate::frame::{self, Command, Commands, Frame, Gathered};
+use crate::frame::{self, Command, Commands, Frame, Gathered, Welcome};
 use crate::payload::{self, EventFields};
 use crate::random::Random;
-use crate::reactor::{Ended, Link};
+use crate::reactor::{self, Ended, Link};
+use crate::timers::SECOND;
 use crate::world::{Phase, World};
 
 /// What a router does besides keeping its session.
@@ -28,7 +29,6 @@ enum Session {
 
 const HEARTBEAT: u8 = 0;
 const EVENT: u8 = 1;
-const SECOND: u64 = 1_000_000_000;
 
 pub struct Router {
     index: u32,
@@ -64,29 +64,6 @@ impl Router {
         }
     }
 
-    pub fn connected(&mut self, world: &mut World, link: &mut Link<'_>) {
-        self.session = Session::Greeting;
-        self.commands = Commands::default();
-        self.bye = None;
-        self.pinged = false;
-        frame::encode(link.out, frame::HELLO, 0, 1, &world.routers[self.index as usize].id, b"");
-    }
-
-    pub fn received(
-        &mut self,
-        world: &mut World,
-        link: &mut Link<'_>,
-        bytes: &[u8],
-    ) -> Result<usize, String> {
-        (self.last_heard, self.pinged) = (link.now, false);
-        let mut taken = 0;
-        while let Some((frame, used)) = frame::decode(&bytes[taken..])? {
-            self.frame(world, link, &frame)?;
-            taken += used;
-        }
-        Ok(taken)
-    }
-
     fn frame(&mut self, world: &mut World, link: &mut Link<'_>, frame: &Frame<'_>) -> Result<(), String> {
         match (frame.kind, self.session) {
             (frame::WELCOME, Session::Greeting) => self.welcome(world, link, frame),
@@ -120,23 +97,13 @@ impl Router {
     }
 
     fn welcome(&mut self, world: &mut World, link: &mut Link<'_>, frame: &Frame<'_>) -> Result<(), String> {
-        let limits: serde_json::Value =
-            serde_json::from_slice(frame.body).map_err(|e| format!("the body of WELCOME: {e}"))?;
-        let field = |name: &str| limits[name].as_u64().ok_or_else(|| format!("WELCOME without {name}"));
-        self.heartbeat_interval = field("heartbeat_interval_ms")? * 1_000_000;
-        self.heartbeat_timeout = field("heartbeat_timeout_ms")? * 1_000_000;
-        let sizes = (field("max_message_bytes")?, field("max_fragment_bytes")?);
-        if frame.flags != frame::JSON
-            || frame.id != 1
-            || frame.name.is_empty()
-            || sizes != (1_048_576, 16_384)
-        {
-            return Err(format!("WELCOME with flags {:#x}, id {}, sizes {sizes:?}", frame.flags, frame.id));
+        let welcome = Welcome::parse(frame)?;
+        self.heartbeat_interval = welcome.heartbeat_interval;
+        self.heartbeat_timeout = welcome.heartbeat_timeout;
+        if welcome.session_id == self.session_id {
+            return Err(format!("the session id {} a second time", welcome.session_id));
         }
-        if frame.name == self.session_id {
-            return Err(format!("the session id {} a second time", frame.name));
-        }
-        self.session_id = frame.name.to_string();
+        self.session_id = welcome.session_id.to_string();
         self.session = Session::Bound { since: link.now };
         world.stats.up.routers += 1;
         link.wake_at(link.now + self.heartbeat_interval, HEARTBEAT);
@@ -164,30 +131,6 @@ impl Router {
         }
     }
 
-    pub fn timer(&mut self, world: &mut World, link: &mut Link<'_>, timer: u8) {
-        let Session::Bound { .. } = self.session else { return };
-        if timer == EVENT {
-            if world.phase <= Phase::Load {
-                self.emit(world, link);
-                self.next_event += self.period(world);
-                link.wake_at(self.next_event, EVENT);
-            }
-            return;
-        }
-        let patience = self.heartbeat_interval + if self.pinged { self.heartbeat_timeout } else { 0 };
-        if link.now < self.last_heard + patience {
-            link.wake_at(self.last_heard + patience, HEARTBEAT);
-        } else if self.pinged {
-            world.stats.errors.add("daemon_silent", format!("router {}: no PONG", self.index));
-            frame::encode(link.out, frame::BYE, 0, 0, "heartbeat_timeout", b"");
-            link.finish();
-        } else {
-            self.pinged = true;
-            frame::encode(link.out, frame::PING, 0, 1, "", b"");
-            link.wake_at(link.now + self.heartbeat_timeout, HEARTBEAT);
-        }
-    }
-
     fn emit(&mut self, world: &mut World, link: &mut Link<'_>) {
         if self.duty == Duty::Fleet {
             let metrics = json!({
@@ -205,9 +148,7 @@ impl Router {
         facts.emitted += 1;
         let fields = EventFields { seed: world.options.seed, n: facts.emitted, sent_ns: link.now };
         let body = payload::event(self.index, &fields, json, size);
-        let (topic, retain) = if retain { (RETAINED_TOPIC, frame::RETAIN) } else { ("load", 0) };
-        let flags = retain | if json { frame::JSON } else { 0 };
-        frame::encode_message(link.out, frame::EVENT, flags, 0, topic, &body);
+        encode_event(link.out, &body, json, retain);
         world.stats.counters.events_emitted += 1;
     }
 
@@ -274,8 +215,54 @@ impl Router {
         }
         link.finish();
     }
+}
 
-    pub fn ended(&mut self, world: &mut World, link: &mut Link<'_>, why: Ended) {
+impl reactor::Client for Router {
+    type World = World;
+
+    fn connected(&mut self, world: &mut World, link: &mut Link<'_>) {
+        self.session = Session::Greeting;
+        self.commands = Commands::default();
+        self.bye = None;
+        self.pinged = false;
+        frame::encode(link.out, frame::HELLO, 0, 1, &world.routers[self.index as usize].id, b"");
+    }
+
+    fn received(&mut self, world: &mut World, link: &mut Link<'_>, bytes: &[u8]) -> Result<usize, String> {
+        (self.last_heard, self.pinged) = (link.now, false);
+        let mut taken = 0;
+        while let Some((frame, used)) = frame::decode(&bytes[taken..])? {
+            self.frame(world, link, &frame)?;
+            taken += used;
+        }
+        Ok(taken)
+    }
+
+    fn timer(&mut self, world: &mut World, link: &mut Link<'_>, timer: u8) {
+        let Session::Bound { .. } = self.session else { return };
+        if timer == EVENT {
+            if world.phase <= Phase::Load {
+                self.emit(world, link);
+                self.next_event += self.period(world);
+                link.wake_at(self.next_event, EVENT);
+            }
+            return;
+        }
+        let patience = self.heartbeat_interval + if self.pinged { self.heartbeat_timeout } else { 0 };
+        if link.now < self.last_heard + patience {
+            link.wake_at(self.last_heard + patience, HEARTBEAT);
+        } else if self.pinged {
+            world.stats.errors.add("daemon_silent", format!("router {}: no PONG", self.index));
+            frame::encode(link.out, frame::BYE, 0, 0, "heartbeat_timeout", b"");
+            link.finish();
+        } else {
+            self.pinged = true;
+            frame::encode(link.out, frame::PING, 0, 1, "", b"");
+            link.wake_at(link.now + self.heartbeat_timeout, HEARTBEAT);
+        }
+    }
+
+    fn ended(&mut self, world: &mut World, link: &mut Link<'_>, why: Ended) {
         let session = std::mem::replace(&mut self.session, Session::None);
         if let Session::Bound { .. } = session {
             world.stats.up.routers -= 1;
@@ -296,6 +283,13 @@ impl Router {
 
 /// The topic of all events with RETAIN.
 pub const RETAINED_TOPIC: &str = "state";
+
+/// Appends an event that proves itself; its topic says whether it is retained.
+pub fn encode_event(out: &mut Vec<u8>, body: &[u8], json: bool, retain: bool) {
+    let (topic, retain) = if retain { (RETAINED_TOPIC, frame::RETAIN) } else { ("load", 0) };
+    let flags = retain | if json { frame::JSON } else { 0 };
+    frame::encode_message(out, frame::EVENT, flags, 0, topic, body);
+}
 
 /// The advice to routers of section 1: random from 1 to 60 s, doubling; reset after a minute of good session.
 #[derive(Default)]

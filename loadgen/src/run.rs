@@ -133,7 +133,8 @@ impl Run {
         };
         let mut clients = Vec::new();
         for index in 0..options.routers {
-            clients.push((Client::Router(Router::new(index as u32, Duty::Load)), addresses.router));
+            let router = Router::new(index as u32, Duty::Load);
+            clients.push((Client::Router(Box::new(router)), addresses.router));
         }
         // All that send commands are numbered in one row, so that their nonces differ.
         let kinds = [
@@ -149,7 +150,8 @@ impl Run {
         }
         // Callers come last: the daemon closes an HTTP connection on which nothing is asked.
         for number in 0..options.callers {
-            clients.push((Client::Caller(Caller::new(number as u32 + 1)), addresses.http));
+            let caller = Caller::new(number as u32 + 1);
+            clients.push((Client::Caller(Box::new(caller)), addresses.http));
         }
         for (index, (client, address)) in clients.into_iter().enumerate() {
             self.reactor.add(client, address, now + (index as f64 * gap) as u64);

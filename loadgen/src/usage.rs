@@ -7,6 +7,8 @@ usage: loadgen [run] [OPTION]…              drive a daemon, verify everything,
        loadgen fleet [OPTION]…              keep a fleet of simulated routers up until SIGINT or SIGTERM
        loadgen compare relay  --daemon PATH CPU time of a round trip against a bare relay without any parsing
        loadgen compare fanout --daemon PATH CPU time of an event against a bare one-in-N-out writer
+       loadgen soak     --daemon PATH       all of that for hours, in waves: nothing may stay
+       loadgen failures --daemon PATH       the five failures of the past, one after another
 
 where the daemon is (run and fleet)
   --router ADDR            router listener                                  [127.0.0.1:7000]
@@ -66,5 +68,22 @@ compare
   --bytes N                payload of a command and of its reply, or of an event        [256]
   --json                   the result as JSON
 
-exit code: 0 no error of any kind, 1 errors (each kind is in the report), 2 bad usage
+soak
+  --daemon PATH            the daemon, a release build                            [required]
+  --hours N                how long; fractions are fine                                  [1]
+  --csv FILE               where the samples go, one every 10 s                   [soak.csv]
+  --report FILE            the report, HTML with plots                           [soak.html]
+  --daemon-log FILE, --seed N as above
+
+failures
+  --daemon PATH            the daemon                                             [required]
+  --only NAME              one of them: eventmachine, scala-remote-actors, akka, vapor, erlang
+  --quick                  smaller figures, for a debug build: all five in about 90 s
+  --planted                the daemon has the feature planted-faults: each scenario must fall
+                           short by the figure of its own when its fault is planted
+  --report FILE            the report, HTML with plots                       [failures.html]
+  --daemon-log FILE, --seed N as above
+
+exit code: 0 no error of any kind, all held; 1 errors (each kind is in the report), or one
+fell short; 2 bad usage
 ";

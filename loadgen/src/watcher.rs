@@ -1,21 +1,18 @@
 //! An app or a page: upgrade, subscribe, check every event, now and then a command (contract, section 4).
 
-use std::borrow::Cow;
-
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD as BASE64;
 use serde::Deserialize;
-use serde_json::json;
 use serde_json::value::RawValue;
 
-use crate::http;
+use crate::command::{Order, Wish};
 use crate::ledger;
+use crate::options::Addresses;
 use crate::order::EventOrder;
-use crate::payload;
-use crate::reactor::{Ended, Link};
+use crate::reactor::{self, Ended, Link};
 use crate::router::RETAINED_TOPIC;
+use crate::rpc::{self, Event, Reply, Rpc, SUBSCRIBE_ID, shown};
+use crate::timers::SECOND;
 use crate::websocket::{self, Fragments, Message};
-use crate::world::{Order, Phase, World};
+use crate::world::{Phase, World};
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Kind {
@@ -30,6 +27,15 @@ impl Kind {
             Self::Page => "page",
         }
     }
+
+    /// The request that opens its WebSocket.
+    pub fn upgrade_request(self, addresses: &Addresses) -> String {
+        let address = match self {
+            Self::App => addresses.app,
+            Self::Page => addresses.page,
+        };
+        websocket::upgrade_request(&address.to_string(), self == Self::Page)
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -43,9 +49,7 @@ enum Stage {
 
 const COMMAND: u8 = 0;
 const PATIENCE: u8 = 1;
-const SECOND: u64 = 1_000_000_000;
 const GRACE: u64 = 5 * SECOND;
-const SUBSCRIBE_ID: u64 = 1;
 
 struct Outstanding {
     id: u64,
@@ -68,47 +72,11 @@ pub struct Watcher {
 }
 
 #[derive(Deserialize)]
-struct Rpc<'a> {
-    jsonrpc: &'a str,
-    id: Option<u64>,
-    method: Option<&'a str>,
-    #[serde(borrow)]
-    params: Option<Event<'a>>,
-    #[serde(borrow)]
-    result: Option<&'a RawValue>,
-    #[serde(borrow)]
-    error: Option<&'a RawValue>,
-}
-
-#[derive(Deserialize)]
-struct Event<'a> {
-    #[serde(borrow)]
-    router: Cow<'a, str>,
-    #[serde(borrow)]
-    topic: Cow<'a, str>,
-    seq: Option<u64>,
-    #[serde(borrow)]
-    body: Option<&'a RawValue>,
-    #[serde(borrow)]
-    body_base64: Option<Cow<'a, str>>,
-    #[serde(default)]
-    retained: bool,
-}
-
-#[derive(Deserialize)]
 struct Subscribed {
     #[serde(rename = "subscription")]
     _subscription: u64,
     epoch: Option<String>,
     seq: Option<u64>,
-}
-
-#[derive(Deserialize)]
-struct Reply<'a> {
-    #[serde(borrow)]
-    body: Option<&'a RawValue>,
-    #[serde(borrow)]
-    body_base64: Option<Cow<'a, str>>,
 }
 
 impl Watcher {
@@ -147,73 +115,25 @@ impl Watcher {
         }
     }
 
-    pub fn connected(&mut self, world: &mut World, link: &mut Link<'_>) {
-        let address = match self.kind {
-            Kind::App => world.options.addresses.app,
-            Kind::Page => world.options.addresses.page,
-        };
-        let request = websocket::upgrade_request(&address.to_string(), self.kind == Kind::Page);
-        link.out.extend_from_slice(request.as_bytes());
-        self.stage = Stage::Upgrading;
-    }
-
-    pub fn received(
-        &mut self,
-        world: &mut World,
-        link: &mut Link<'_>,
-        bytes: &[u8],
-    ) -> Result<usize, String> {
-        let mut taken = 0;
-        if self.stage == Stage::Upgrading {
-            let Some((response, used)) = http::decode(bytes)? else { return Ok(0) };
-            if response.status != 101 || response.accept != Some(websocket::ACCEPT) {
-                let body = String::from_utf8_lossy(response.body);
-                return Err(format!("upgrade: {} {body}, accept {:?}", response.status, response.accept));
-            }
-            taken = used;
-            self.subscribe(world, link);
-        }
-        while let Some((frame, used)) = websocket::decode(&bytes[taken..])? {
-            taken += used;
-            match self.fragments.take(&frame)? {
-                Message::Text(text) => self.text(world, link, &text)?,
-                Message::Control(websocket::PING, payload) => {
-                    world.stats.counters.pings_answered += 1;
-                    websocket::encode(link.out, websocket::PONG, payload, &mut world.random);
-                }
-                Message::Control(websocket::CLOSE, payload) if self.stage != Stage::Closing => {
-                    let code = payload.first_chunk::<2>().map_or(0, |code| u16::from_be_bytes(*code));
-                    return Err(format!("the server closes with {code}"));
-                }
-                Message::Control(..) | Message::Part => {}
-            }
-        }
-        Ok(taken)
-    }
-
     fn subscribe(&mut self, world: &mut World, link: &mut Link<'_>) {
         let router = self.router.map_or("*", |router| world.routers[router as usize].id.as_str());
-        let params = json!({"router": router, "topic": "*"});
-        let request = json!({"jsonrpc": "2.0", "id": SUBSCRIBE_ID, "method": "subscribe", "params": params});
-        websocket::encode(link.out, websocket::TEXT, request.to_string().as_bytes(), &mut world.random);
+        let request = rpc::subscribe(router);
+        websocket::encode(link.out, websocket::TEXT, request.as_bytes(), &mut world.random);
         self.stage = Stage::Subscribing;
     }
 
     fn text(&mut self, world: &mut World, link: &mut Link<'_>, text: &[u8]) -> Result<(), String> {
-        let message: Rpc = serde_json::from_slice(text).map_err(|e| format!("{e} in {}", shown(text)))?;
-        match message {
-            Rpc { jsonrpc: "2.0", method: Some("event"), params: Some(event), id: None, .. }
+        match Rpc::parse(text)? {
+            Rpc { method: Some("event"), params: Some(event), id: None, .. }
                 if matches!(self.stage, Stage::Watching | Stage::Closing) =>
             {
                 self.event(world, link.now, &event);
                 Ok(())
             }
-            Rpc { jsonrpc: "2.0", id: Some(SUBSCRIBE_ID), result: Some(result), .. }
-                if self.stage == Stage::Subscribing =>
-            {
+            Rpc { id: Some(SUBSCRIBE_ID), result: Some(result), .. } if self.stage == Stage::Subscribing => {
                 self.subscribed(world, link, result)
             }
-            Rpc { jsonrpc: "2.0", id: Some(id), result, error, .. }
+            Rpc { id: Some(id), result, error, .. }
                 if self.outstanding.as_ref().is_some_and(|outstanding| outstanding.id == id) =>
             {
                 self.answer(world, link.now, result, error);
@@ -259,19 +179,7 @@ impl Watcher {
             world.stats.counters.foreign_events += 1;
             return;
         };
-        let decoded;
-        let (body, json) = match (event.body, &event.body_base64) {
-            (Some(raw), None) => (raw.get().as_bytes(), true),
-            (None, Some(text)) => match BASE64.decode(text.as_bytes()) {
-                Ok(bytes) => {
-                    decoded = bytes;
-                    (&decoded[..], false)
-                }
-                Err(_) => return world.stats.errors.add("event_wrong", "body_base64 that is none"),
-            },
-            _ => return world.stats.errors.add("event_wrong", "not exactly one of body and body_base64"),
-        };
-        let fields = match payload::check_event(router, body, json) {
+        let fields = match event.fields(router) {
             Ok(fields) => fields,
             Err(detail) => return world.stats.errors.add("event_wrong", detail),
         };
@@ -311,7 +219,87 @@ impl Watcher {
         }
     }
 
-    pub fn timer(&mut self, world: &mut World, link: &mut Link<'_>, timer: u8) {
+    fn send(&mut self, world: &mut World, link: &mut Link<'_>) {
+        self.commands += 1;
+        let order = world.order(ledger::nonce(self.number, self.commands), false, true);
+        let id = SUBSCRIBE_ID + u64::from(self.commands);
+        let router = &world.routers[order.router as usize].id;
+        let request = order.rpc(id, router, world.options.timeout);
+        websocket::encode(link.out, websocket::TEXT, request.as_bytes(), &mut world.random);
+        self.outstanding = Some(Outstanding { id, order, sent_at: link.now });
+    }
+
+    fn answer(&mut self, world: &mut World, now: u64, result: Option<&RawValue>, error: Option<&RawValue>) {
+        let Some(Outstanding { order, sent_at, .. }) = self.outstanding.take() else { return };
+        let fail = order.wish == Wish::Fail;
+        let reply: Option<Reply> = result.and_then(|result| serde_json::from_str(result.get()).ok());
+        let right = match (reply, error) {
+            (Some(reply), None) => !fail && reply.brings(&world.owed(&order), order.fields.reply_json),
+            (None, Some(error)) => {
+                let error: serde_json::Value = serde_json::from_str(error.get()).unwrap_or_default();
+                let code = error["data"]["code"].as_str().unwrap_or("no_code");
+                if !(fail && code == "router_error" && error["code"] == -32003) {
+                    world.ledger.given_up(order.fields.nonce);
+                    return world.stats.errors.add(&format!("websocket_{code}"), error.to_string());
+                }
+                true
+            }
+            _ => false,
+        };
+        if !world.ledger.settled(order.fields.nonce) || !right {
+            let detail = format!("{}: {}", self.name(), shown(result.map_or("", |r| r.get()).as_bytes()));
+            return world.stats.errors.add("reply_wrong", detail);
+        }
+        world.stats.counters.commands += 1;
+        world.stats.counters.commands_failed_as_asked += u64::from(fail);
+        world.stats.websocket_latency.record_ns(now.saturating_sub(sent_at));
+    }
+
+    /// Says good-bye with 1000; the server answers and closes.
+    pub fn close(&mut self, world: &mut World, link: &mut Link<'_>) {
+        if self.stage == Stage::Watching {
+            self.stage = Stage::Closing;
+            *self.up(world) -= 1;
+            websocket::encode(link.out, websocket::CLOSE, &1000u16.to_be_bytes(), &mut world.random);
+        }
+        link.finish();
+    }
+}
+
+impl reactor::Client for Watcher {
+    type World = World;
+
+    fn connected(&mut self, world: &mut World, link: &mut Link<'_>) {
+        link.out.extend_from_slice(self.kind.upgrade_request(&world.options.addresses).as_bytes());
+        self.stage = Stage::Upgrading;
+    }
+
+    fn received(&mut self, world: &mut World, link: &mut Link<'_>, bytes: &[u8]) -> Result<usize, String> {
+        let mut taken = 0;
+        if self.stage == Stage::Upgrading {
+            let Some(used) = websocket::upgraded(bytes)? else { return Ok(0) };
+            taken = used;
+            self.subscribe(world, link);
+        }
+        while let Some((frame, used)) = websocket::decode(&bytes[taken..])? {
+            taken += used;
+            match self.fragments.take(&frame)? {
+                Message::Text(text) => self.text(world, link, &text)?,
+                Message::Control(websocket::PING, payload) => {
+                    world.stats.counters.pings_answered += 1;
+                    websocket::encode(link.out, websocket::PONG, payload, &mut world.random);
+                }
+                Message::Control(websocket::CLOSE, payload) if self.stage != Stage::Closing => {
+                    let code = payload.first_chunk::<2>().map_or(0, |code| u16::from_be_bytes(*code));
+                    return Err(format!("the server closes with {code}"));
+                }
+                Message::Control(..) | Message::Part => {}
+            }
+        }
+        Ok(taken)
+    }
+
+    fn timer(&mut self, world: &mut World, link: &mut Link<'_>, timer: u8) {
         match timer {
             COMMAND if world.phase == Phase::Load => {
                 if self.outstanding.is_none() {
@@ -333,70 +321,7 @@ impl Watcher {
         }
     }
 
-    fn send(&mut self, world: &mut World, link: &mut Link<'_>) {
-        self.commands += 1;
-        let order = world.order(ledger::nonce(self.number, self.commands), false, true);
-        let id = SUBSCRIBE_ID + u64::from(self.commands);
-        let router = &world.routers[order.router as usize].id;
-        let timeout_ms = world.options.timeout.as_millis().max(1);
-        let (key, body) = match order.json {
-            true => ("body", String::from_utf8(order.payload.clone()).expect("JSON of ours is UTF-8")),
-            false => ("body_base64", format!("\"{}\"", BASE64.encode(&order.payload))),
-        };
-        let name = order.name();
-        // Written by hand, because the daemon must pass the JSON body on as it is spelled here.
-        let request = format!(
-            r#"{{"jsonrpc":"2.0","id":{id},"method":"command","params":{{"router":"{router}","name":"{name}","timeout_ms":{timeout_ms},"{key}":{body}}}}}"#
-        );
-        websocket::encode(link.out, websocket::TEXT, request.as_bytes(), &mut world.random);
-        self.outstanding = Some(Outstanding { id, order, sent_at: link.now });
-    }
-
-    fn answer(&mut self, world: &mut World, now: u64, result: Option<&RawValue>, error: Option<&RawValue>) {
-        let Some(Outstanding { order, sent_at, .. }) = self.outstanding.take() else { return };
-        let reply: Option<Reply> = result.and_then(|result| serde_json::from_str(result.get()).ok());
-        let right = match (reply, error) {
-            (Some(Reply { body: Some(body), body_base64: None }), None)
-                if !order.fail && order.fields.reply_json =>
-            {
-                payload::same_json(body.get().as_bytes(), &world.owed(&order))
-            }
-            (Some(Reply { body: None, body_base64: Some(text) }), None)
-                if !order.fail && !order.fields.reply_json =>
-            {
-                BASE64.decode(text.as_bytes()).is_ok_and(|bytes| bytes == world.owed(&order))
-            }
-            (None, Some(error)) => {
-                let error: serde_json::Value = serde_json::from_str(error.get()).unwrap_or_default();
-                let code = error["data"]["code"].as_str().unwrap_or("no_code");
-                if !(order.fail && code == "router_error" && error["code"] == -32003) {
-                    world.ledger.given_up(order.fields.nonce);
-                    return world.stats.errors.add(&format!("websocket_{code}"), error.to_string());
-                }
-                true
-            }
-            _ => false,
-        };
-        if !world.ledger.settled(order.fields.nonce) || !right {
-            let detail = format!("{}: {}", self.name(), shown(result.map_or("", |r| r.get()).as_bytes()));
-            return world.stats.errors.add("reply_wrong", detail);
-        }
-        world.stats.counters.commands += 1;
-        world.stats.counters.commands_failed_as_asked += u64::from(order.fail);
-        world.stats.websocket_latency.record_ns(now.saturating_sub(sent_at));
-    }
-
-    /// Says good-bye with 1000; the server answers and closes.
-    pub fn close(&mut self, world: &mut World, link: &mut Link<'_>) {
-        if self.stage == Stage::Watching {
-            self.stage = Stage::Closing;
-            *self.up(world) -= 1;
-            websocket::encode(link.out, websocket::CLOSE, &1000u16.to_be_bytes(), &mut world.random);
-        }
-        link.finish();
-    }
-
-    pub fn ended(&mut self, world: &mut World, link: &mut Link<'_>, why: Ended) {
+    fn ended(&mut self, world: &mut World, link: &mut Link<'_>, why: Ended) {
         let stage = std::mem::replace(&mut self.stage, Stage::Down);
         if stage == Stage::Watching {
             *self.up(world) -= 1;
@@ -415,9 +340,4 @@ impl Watcher {
         };
         link.connect_at(link.now + SECOND);
     }
-}
-
-/// The beginning of a message, for an error.
-fn shown(text: &[u8]) -> String {
-    String::from_utf8_lossy(&text[..text.len().min(300)]).into_owned()
 }

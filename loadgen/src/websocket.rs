@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 
+use crate::http;
 use crate::random::Random;
 
 pub const TEXT: u8 = 0x1;
@@ -22,6 +23,19 @@ pub fn upgrade_request(host: &str, page: bool) -> String {
         "GET /ws HTTP/1.1\r\nHost: {host}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n{origin}\
          Sec-WebSocket-Key: {KEY}\r\nSec-WebSocket-Version: 13\r\n\r\n"
     )
+}
+
+/// The length of the answer to the upgrade request at the start of `bytes`, or `None` while it is incomplete.
+///
+/// # Errors
+/// An answer that is not the upgrade.
+pub fn upgraded(bytes: &[u8]) -> Result<Option<usize>, String> {
+    let Some((response, used)) = http::decode(bytes)? else { return Ok(None) };
+    if response.status != 101 || response.accept != Some(ACCEPT) {
+        let body = String::from_utf8_lossy(response.body);
+        return Err(format!("upgrade: {} {body}, accept {:?}", response.status, response.accept));
+    }
+    Ok(Some(used))
 }
 
 /// Appends one masked frame (section 5.3).

@@ -1,5 +1,6 @@
 //! What all clients of a run share: its options, the facts about the routers, the ledger of commands, the counters.
 
+use crate::command::{Order, Wish};
 use crate::ledger::Ledger;
 use crate::options::{MAX_WEBSOCKET_BODY_BYTES, Options, Sizes};
 use crate::payload::CommandFields;
@@ -37,22 +38,6 @@ pub struct World {
     pub stats: Stats,
 }
 
-/// One command to be sent.
-pub struct Order {
-    pub router: u32,
-    pub fields: CommandFields,
-    pub json: bool,
-    /// Asked to fail: the reply comes as `router_error`.
-    pub fail: bool,
-    pub payload: Vec<u8>,
-}
-
-impl Order {
-    pub fn name(&self) -> &'static str {
-        if self.fail { "fail" } else { "work" }
-    }
-}
-
 impl World {
     pub fn new(options: Options) -> Self {
         let routers = (1..=options.routers)
@@ -88,6 +73,7 @@ impl World {
     pub fn order(&mut self, nonce: u64, oneway: bool, over_websocket: bool) -> Order {
         let router = self.random.below(self.routers.len() as u64) as u32;
         let fail = !oneway && self.random.chance(self.options.fail_share);
+        let wish = if fail { Wish::Fail } else { Wish::Answer };
         let json = self.random.chance(self.options.json_share);
         let mut size = self.size(self.options.command_bytes);
         if over_websocket {
@@ -98,7 +84,7 @@ impl World {
         let fields = CommandFields { nonce, reply_bytes, reply_json };
         let payload = crate::payload::command(self.options.seed, &fields, json, size);
         self.ledger.sent(nonce, oneway);
-        Order { router, fields, json, fail, payload }
+        Order { router, wish, oneway, json, fields, payload }
     }
 
     /// The reply that `order` must bring.

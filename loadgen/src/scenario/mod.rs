@@ -1,0 +1,64 @@
+//! The five failures that Berth exists to make impossible, each as a scenario against a daemon of its own, and the soak,
+//! which is all of them at once for hours.
+
+pub mod akka;
+pub mod caller;
+pub mod client;
+pub mod erlang;
+pub mod eventmachine;
+pub mod failures;
+pub mod judge;
+pub mod router;
+pub mod scala_remote_actors;
+pub mod script;
+pub mod soak;
+pub mod stage;
+pub mod vapor;
+pub mod watcher;
+pub mod way;
+pub mod world;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use crate::options::Options;
+use crate::run::{raise_descriptor_limit, stop_flag};
+
+/// What `loadgen failures` and `loadgen soak` have in common.
+pub struct Show {
+    pub program: PathBuf,
+    pub daemon_log: Option<PathBuf>,
+    pub seed: u64,
+    /// Where the HTML report goes.
+    pub report: PathBuf,
+    pub stop: Arc<AtomicBool>,
+    /// As it was typed, for the report.
+    pub command: String,
+}
+
+impl Show {
+    /// # Errors
+    /// No `--daemon`, too low a descriptor limit, or no handler for SIGINT.
+    pub fn new(options: &Options, report: &str) -> Result<Self, String> {
+        raise_descriptor_limit(2000)?;
+        Ok(Self {
+            program: options.daemon.clone().ok_or("--daemon is missing")?,
+            daemon_log: options.daemon_log.clone(),
+            seed: options.seed,
+            report: options.report.clone().unwrap_or_else(|| report.into()),
+            stop: stop_flag().map_err(|e| e.to_string())?,
+            command: command_line(),
+        })
+    }
+}
+
+/// The command line of this process, with the program's bare name: paths of one machine mean nothing on another.
+pub fn command_line() -> String {
+    let bare = |word: std::ffi::OsString| {
+        let word = word.to_string_lossy().into_owned();
+        let name = Path::new(&word).file_name().map(|name| name.to_string_lossy().into_owned());
+        if word.starts_with('/') { name.unwrap_or(word) } else { word }
+    };
+    std::env::args_os().map(bare).collect::<Vec<_>>().join(" ")
+}
