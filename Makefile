@@ -1,5 +1,6 @@
 # make run     the daemon and 200 simulated routers, until Ctrl-C   (CONFIG=file, ROUTERS=n)
 # make test    everything that must hold; needs what `make tools` names
+# make failures  the five failures of the past against a release build, with a report
 # make fuzz    invents input for one codec   (TARGET=one of fuzz/fuzz_targets, SECONDS=60)
 # make fmt     formats; make lint: what CI refuses
 
@@ -7,7 +8,7 @@ CONFIG ?= config.toml
 ROUTERS ?= 200
 CARGO_TARGET_DIR ?= target
 
-.PHONY: run test test-faults autobahn fuzz tools fmt lint
+.PHONY: run test test-faults test-failures failures autobahn fuzz tools fmt lint
 
 run:
 	@command -v cargo >/dev/null || { echo "missing: cargo (Rust 1.95 or newer, https://rustup.rs)"; exit 1; }
@@ -19,10 +20,29 @@ test: tools
 	cargo build --workspace
 	cargo test --workspace
 	$(MAKE) test-faults
+	$(MAKE) test-failures
 
-# Plants each fault in turn (a release, a stale check or an answer left out); the simulation must find every one.
+# Plants each fault in turn (a release, a stale check or an answer left out); the simulation must find every one. The leaks among
+# them must be named by the verdict, and an account that does not balance must be counted.
 test-faults:
-	cargo test --features planted-faults --test simulation
+	cargo test --features planted-faults --test simulation --test leaks --test unbind_audit
+
+# The five failures of the past, small enough for a debug build; then each with its fault planted in the daemon: it must be seen.
+test-failures:
+	@mkdir -p $(CARGO_TARGET_DIR)/planted
+	cargo build -p berthd --features planted-faults
+	cp $(CARGO_TARGET_DIR)/debug/berthd $(CARGO_TARGET_DIR)/planted/berthd
+	cargo build -p berthd -p loadgen
+	$(CARGO_TARGET_DIR)/debug/loadgen failures --quick --daemon $(CARGO_TARGET_DIR)/debug/berthd \
+		--report $(CARGO_TARGET_DIR)/failures-quick.html
+	$(CARGO_TARGET_DIR)/debug/loadgen failures --quick --planted --daemon $(CARGO_TARGET_DIR)/planted/berthd \
+		--report $(CARGO_TARGET_DIR)/failures-planted.html
+
+# The same at full size, with a release build: about four minutes.
+failures:
+	cargo build --release -p berthd -p loadgen
+	$(CARGO_TARGET_DIR)/release/loadgen failures --daemon $(CARGO_TARGET_DIR)/release/berthd \
+		--report $(CARGO_TARGET_DIR)/failures.html
 
 # The Autobahn suite against an echo built of the same handshake, codec and queue; needs Python 2.7 (PYTHON2=path), see
 # conformance/autobahn/run.py.
