@@ -98,7 +98,7 @@ fn run(path: Option<&Path>) -> ExitCode {
 fn serve(mut settings: Settings) -> Result<Exit, String> {
     let limit = descriptors::raise_limit();
     descriptors::fit(&mut settings, limit);
-    jemalloc::make_tables_for(settings.max_buffered_bytes);
+    jemalloc::prepare(settings.max_buffered_bytes);
     make_accounts_for(limit.min(settings.most_connections()));
     let mut event_loop = EventLoop::new(settings, limit)?;
     print_ready(&event_loop.ready_line());

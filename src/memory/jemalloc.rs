@@ -16,7 +16,7 @@ use tikv_jemallocator::Jemalloc;
 
 /// What is baked into the daemon: one arena, because it has one thread; unused pages go back within `dirty_decay_ms`, at
 /// once rather than lazily, so that the resident size says the truth; no arena of its own for what is very large.
-pub const OPTIONS: &[u8] = b"narenas:1,dirty_decay_ms:2500,muzzy_decay_ms:0,oversize_threshold:0\0";
+pub const OPTIONS: &[u8] = b"narenas:1,dirty_decay_ms:4000,muzzy_decay_ms:0,oversize_threshold:0\0";
 /// Between two slices.
 const SLICE_EVERY: Duration = Duration::from_millis(5);
 /// Between two looks at what is left.
@@ -24,6 +24,8 @@ const LOOK_EVERY: Duration = Duration::from_millis(100);
 /// So much may lie unused: the working set breathes.
 const UNUSED_BYTES: usize = 256 << 10;
 
+/// What the allocator asks of the system at once, unless one block needs more.
+const PIECE_BYTES: usize = 4 << 20;
 /// Blocks of this size stand for what waits in queues: messages in parts, half messages.
 const TABLE_BLOCK_BYTES: usize = 48 << 10;
 const MOST_TABLED_BYTES: usize = 512 << 20;
@@ -77,10 +79,24 @@ impl Decay {
     }
 }
 
+/// What the allocator needs before its first burst: see [`keep_slices_small`] and [`make_tables_for`].
+pub fn prepare(bytes: usize) {
+    keep_slices_small();
+    make_tables_for(bytes);
+}
+
+/// Unused pages are given back by whole stretches of memory, and stretches that touch become one, up to all that was asked
+/// of the system at once. Asked for piece by piece they stay apart, and no slice is larger than a piece.
+fn keep_slices_small() {
+    if let Err(error) = b"arena.0.retain_grow_limit\0".name().write(PIECE_BYTES) {
+        log::warn!(error:% = error; "the allocator takes no limit: giving back may take longer turns");
+    }
+}
+
 /// Makes, at start, the tables that jemalloc will need for `bytes` in blocks of [`TABLE_BLOCK_BYTES`], at most for
 /// [`MOST_TABLED_BYTES`]. It makes them lazily and never gives them back, about 1 % of the memory they are about; so a first
 /// burst would leave the process larger than before. The blocks are not touched: no memory is used but that of the tables.
-pub fn make_tables_for(bytes: usize) {
+fn make_tables_for(bytes: usize) {
     let layout = Layout::new::<[u8; TABLE_BLOCK_BYTES]>();
     let count = bytes.min(MOST_TABLED_BYTES) / TABLE_BLOCK_BYTES;
     // SAFETY: the layout has a size; each block is given back with the layout that it was asked for with.
