@@ -1,4 +1,5 @@
 //! `berthd`: reads the configuration, listens, runs the loop (SPEC section 7).
+#![deny(unsafe_code)]
 
 use berth::fault::{Fault, plant_from_env, planted};
 use berth::limits::Settings;
@@ -21,6 +22,7 @@ static ALLOCATOR: berth::memory::allocator::Charging<Jemalloc> = berth::memory::
 static ALLOCATOR: Jemalloc = Jemalloc;
 
 /// Where jemalloc looks for its options before its first block.
+#[allow(unsafe_code)] // the name must be this one, and nothing else in the process has it
 #[unsafe(export_name = "_rjem_malloc_conf")]
 static OPTIONS: Option<&'static u8> = Some(&jemalloc::OPTIONS[0]);
 

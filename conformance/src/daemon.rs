@@ -161,7 +161,8 @@ pub fn eventually<T>(what: &str, bound: Duration, condition: impl FnMut() -> Opt
     wait_until(bound, condition).unwrap_or_else(|| panic!("not within {bound:?}: {what}"))
 }
 
-fn wait_until<T>(bound: Duration, mut condition: impl FnMut() -> Option<T>) -> Option<T> {
+/// Polls a condition until it gives a value, or `bound` has passed.
+pub fn wait_until<T>(bound: Duration, mut condition: impl FnMut() -> Option<T>) -> Option<T> {
     let deadline = Instant::now() + bound;
     loop {
         let value = condition();

@@ -6,7 +6,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use conformance::calls::Census;
-use conformance::daemon::{Daemon, eventually};
+use conformance::daemon::{Daemon, eventually, wait_until};
 use conformance::frame::{Frame, flag};
 use conformance::http::{Client, PATIENCE};
 use conformance::kernel::{descriptors, raise_descriptors, status_bytes};
@@ -168,8 +168,7 @@ fn nothing_stays(config: &str, remembered: fn(&Census) -> u64) {
             (gone.iter().all(|class| census.live(class) == 0) && census.live("http") == 1).then_some(())
         });
         let mut last = String::new();
-        let given_back = eventually_or(GIVEN_BACK, || {
-            std::thread::sleep(Duration::from_millis(50));
+        let given_back = wait_until(GIVEN_BACK, || {
             let census = look();
             let (heap, resident, open) = (heap(&census), resident(), descriptors(daemon.pid()));
             let may_be_resident = resident_before + remembered(&census) + 2 * MIB;
@@ -178,24 +177,13 @@ fn nothing_stays(config: &str, remembered: fn(&Census) -> u64) {
                  {resident}, descriptors {descriptors_before} and {open}\n{}\n{}",
                 before.0["classes"], census.0["classes"]
             );
-            heap <= heap_before + KIB && resident <= may_be_resident && open == descriptors_before
+            let is_back =
+                heap <= heap_before + KIB && resident <= may_be_resident && open == descriptors_before;
+            is_back.then_some(())
         });
-        assert!(given_back, "{last}");
+        assert!(given_back.is_some(), "{last}");
         // It must not have shrunk either, or the next burst hides as much.
         assert!(heap(&look()) + KIB >= heap_before, "{last}");
-    }
-}
-
-/// Whether the condition came true in time.
-fn eventually_or(bound: Duration, mut condition: impl FnMut() -> bool) -> bool {
-    let deadline = std::time::Instant::now() + bound;
-    loop {
-        if condition() {
-            return true;
-        }
-        if std::time::Instant::now() >= deadline {
-            return false;
-        }
     }
 }
 

@@ -14,7 +14,8 @@ const MOST_FINDINGS: usize = 100;
 const MOST_SOCKETS_TO_LOG: usize = 10_000;
 
 impl<T: Transport> Engine<T> {
-    /// The census: in bytes, seconds, milliseconds and counts as SPEC section 6 names them. The audit walks every table, so it is made only when it is asked for; otherwise the last one is shown.
+    /// The census: in bytes, seconds, milliseconds and counts as SPEC section 6 names them. The audit walks every table, so
+    /// it is made only when it is asked for; otherwise the last one is shown.
     pub fn census_json(&mut self, audit: bool) -> Value {
         if audit {
             let _charge = charge(Holder::Other); // what it finds is kept
@@ -27,9 +28,9 @@ impl<T: Transport> Engine<T> {
             found.shrink_to_fit();
             self.last_audit = (self.now.time, found);
         }
-        let verdict = self.history.verdict_on(&self.look());
-        let patrol = self.patrol_says();
         let (resident, holdings) = self.look_at_memory();
+        let verdict = self.history.verdict_on(&self.look(&resident, &holdings));
+        let patrol = self.patrol_says();
         let (audited_at, found) = &self.last_audit;
         let dangling: Vec<&str> =
             found.iter().map(String::as_str).chain(patrol.iter().map(String::as_str)).collect();
@@ -134,7 +135,7 @@ impl<T: Transport> Engine<T> {
     /// The lines for the log, every `census.log_every_s`: one of the tables, and one of each class of connections.
     pub fn log_census(&self) {
         let (resident, holdings) = self.look_at_memory();
-        let verdict = self.history.verdict_on(&self.look());
+        let verdict = self.history.verdict_on(&self.look(&resident, &holdings));
         let is_cheap = self.table.len() <= MOST_SOCKETS_TO_LOG;
         let sockets = if is_cheap { self.kernel_sockets() } else { None };
         let sockets = sockets.map_or(-1, |count| count as i64);

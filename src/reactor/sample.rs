@@ -3,7 +3,7 @@
 use super::connection::Connection;
 use super::engine::Engine;
 use crate::id::{Class, Token};
-use crate::memory::{ClassSample, Holder, Load, SAMPLE_EVERY, Sample};
+use crate::memory::{ClassSample, Holder, Holdings, Load, Resident, SAMPLE_EVERY, Sample};
 use crate::net::transport::Transport;
 
 /// What a connection may hold beside itself and the half messages that are counted: its place in a batch of calls, how far
@@ -20,13 +20,13 @@ impl<T: Transport> Engine<T> {
             return;
         }
         self.sampled_at = Some(now);
-        let look = self.look();
+        let (resident, holdings) = self.look_at_memory();
+        let look = self.look(&resident, &holdings);
         self.history.record(&look);
     }
 
     /// One look, which costs the same whatever there is.
-    pub(super) fn look(&self) -> Sample {
-        let (resident, holdings) = self.look_at_memory();
+    pub(super) fn look(&self, resident: &Resident, holdings: &Holdings) -> Sample {
         let classes = Holder::ALL.map(|holder| ClassSample {
             bytes: holdings.of(holder).bytes,
             objects: self.objects(holder).map_or(0, |(_, live)| live as u64),
