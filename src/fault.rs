@@ -49,6 +49,10 @@ faults! {
     KeepAddressCount,
     KeepUnbindCount,
     KeepShadow,
+    KeepTask,
+    KeepStreamTimer,
+    KeepStreamIndex,
+    KeepStreamsOfRouter,
     /// Checks for a stale token: of an event, of either timer, of the registry; and the table's own, which every reply and every
     /// watcher's token passes.
     TrustStaleEvent,
@@ -71,6 +75,10 @@ faults! {
     NoHttpResult,
     NoRpcResult,
     NoAbort,
+    NoCancel,
+    NoStreamEnd,
+    NoStreamError,
+    NoStreamLost,
     NoPong,
     /// Leaks, which the verdict must name: what ended keeps its box, its entry past its deadline; a short value keeps the long
     /// buffer it came in; names are interned and never forgotten; replies are hoarded by whoever passed them on.

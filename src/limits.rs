@@ -12,6 +12,8 @@ use std::time::Duration;
 
 /// The longest body of one frame, in bytes.
 pub const MAX_FRAGMENT_BYTES: usize = 16_384;
+/// The longest row of a stream: an ITEM's body without its sequence number, in bytes.
+pub const MAX_ROW_BYTES: usize = MAX_FRAGMENT_BYTES - 8;
 /// The longest message, and the most that one connection may hold in half-received messages, in bytes.
 pub const MAX_MESSAGE_BYTES: usize = 1_048_576;
 /// The longest name that any frame may announce (a topic), in bytes.
@@ -24,6 +26,8 @@ pub const MAX_PING_BYTES: usize = 64;
 pub const MAX_BYE_BYTES: usize = 256;
 /// The only protocol version there is.
 pub const PROTOCOL_VERSION: u32 = 1;
+/// ACKs are queued while the system lane holds less than this: those that wait are merged.
+pub const MAX_ACK_LANE_BYTES: usize = 4096;
 /// A system lane that holds more than this after a write ends the session as `slow_consumer`.
 pub const MAX_SYSTEM_LANE_BYTES: usize = 65_536;
 
@@ -38,6 +42,14 @@ pub const MAX_BATCH: usize = 16;
 /// The range of `timeout_ms`, and what it is when it is not given.
 pub const TIMEOUT_MS: std::ops::RangeInclusive<u64> = 1..=600_000;
 pub const DEFAULT_TIMEOUT_MS: u64 = 1000;
+/// The ranges of a stream's window and of its first row, and what they are when they are not given.
+pub const STREAM_MESSAGES: std::ops::RangeInclusive<u32> = 1..=1024;
+pub const DEFAULT_STREAM_MESSAGES: u32 = 20;
+pub const STREAM_BYTES: std::ops::RangeInclusive<u32> = 16_384..=1_048_576;
+pub const DEFAULT_STREAM_BYTES: u32 = 65_536;
+pub const STREAM_FROM: std::ops::RangeInclusive<u64> = 0..=i64::MAX as u64;
+/// After so many reopenings in a row that brought no new row a stream ends.
+pub const MAX_BARREN_REOPENINGS: u32 = 10;
 /// The range of `limit` of a list, and what it is when it is not given.
 pub const PAGE: std::ops::RangeInclusive<usize> = 1..=1000;
 pub const DEFAULT_PAGE: usize = 100;
@@ -82,6 +94,7 @@ pub struct Settings {
     pub app: WebSocketSettings,
     pub page: WebSocketSettings,
     pub shadow: ShadowSettings,
+    pub stream: StreamSettings,
     /// `memory.max_buffered_bytes`: all queues and half-received messages together.
     pub max_buffered_bytes: usize,
     /// `queue.soft_s`: how long a queue may be over half full while its socket takes nothing.
@@ -123,6 +136,8 @@ pub struct RouterSettings {
     pub heartbeat: HeartbeatSettings,
     pub hello_timeout: Duration,
     pub max_pending: usize,
+    /// Streams of one router that are under way.
+    pub max_streams: usize,
     pub max_queued_bytes: usize,
 }
 
@@ -135,6 +150,8 @@ pub struct HttpSettings {
     pub max_header_bytes: usize,
     pub max_body_bytes: usize,
     pub max_queued_bytes: usize,
+    /// Commands of one fleet call that are outstanding at a time.
+    pub fleet_window: usize,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -161,6 +178,14 @@ pub struct ShadowSettings {
     pub max_bytes: usize,
     /// All shadows together.
     pub max_total_bytes: usize,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct StreamSettings {
+    /// `stream.resume_s`: how long a stream waits for its router to come back.
+    pub resume: Duration,
+    /// `stream.idle_s`: how long it waits for a row while the router may send one.
+    pub idle: Duration,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -227,6 +252,7 @@ impl Default for Settings {
                 heartbeat: HeartbeatSettings::default(),
                 hello_timeout: Duration::from_secs(5),
                 max_pending: 64,
+                max_streams: 16,
                 max_queued_bytes: 2 << 20,
             },
             http: HttpSettings {
@@ -237,6 +263,7 @@ impl Default for Settings {
                 max_header_bytes: 16_384,
                 max_body_bytes: 1 << 20,
                 max_queued_bytes: 4 << 20,
+                fleet_window: 256,
             },
             app: WebSocketSettings::new(7001),
             page: WebSocketSettings::new(7002),
@@ -247,6 +274,7 @@ impl Default for Settings {
                 max_bytes: 65_536,
                 max_total_bytes: 256 << 20,
             },
+            stream: StreamSettings { resume: Duration::from_secs(30), idle: Duration::from_secs(30) },
             max_buffered_bytes: 256 << 20,
             queue_soft: Duration::from_secs(10),
             close_grace: Duration::from_secs(2),

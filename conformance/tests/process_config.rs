@@ -205,10 +205,6 @@ fn what_a_later_version_brings_is_not_supported_yet() {
         ("auth.secret_file", "\"/tmp/secret\""),
         ("auth.public_key_file", "\"/tmp/key.pem\""),
         ("http.token_file", "\"/tmp/token\""),
-        ("stream.resume_s", "30"),
-        ("stream.idle_s", "30"),
-        ("router.max_streams", "16"),
-        ("http.fleet_window", "256"),
     ]
     .map(|(key, value)| (key.to_owned(), value))
     .into();

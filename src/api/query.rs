@@ -1,7 +1,7 @@
 //! Query parameters: unknown, repeated or out of range is 400 naming the parameter, never clamped (SPEC section 3).
 
 use super::Refusal;
-use crate::proto::http::query_pairs;
+use crate::proto::http::{BadEscape, percent_decode, query_pairs};
 use std::borrow::Cow;
 use std::fmt::Display;
 use std::ops::RangeInclusive;
@@ -15,8 +15,15 @@ pub struct Query<'b, const N: usize> {
 
 impl<'b, const N: usize> Query<'b, N> {
     pub fn parse(query: Option<&'b str>, names: [&'static str; N]) -> Result<Self, Refusal> {
+        Self::collect(query_pairs(query.unwrap_or("")), names)
+    }
+
+    fn collect(
+        pairs: impl Iterator<Item = Result<(Cow<'b, str>, Cow<'b, str>), BadEscape<'b>>>,
+        names: [&'static str; N],
+    ) -> Result<Self, Refusal> {
         let mut values = [const { None }; N];
-        for pair in query_pairs(query.unwrap_or("")) {
+        for pair in pairs {
             let (name, value) =
                 pair.map_err(|bad| Refusal::bad_request(format!("{}: a bad percent escape", bad.name)))?;
             let Some(index) = names.iter().position(|known| *known == name) else {
@@ -28,6 +35,21 @@ impl<'b, const N: usize> Query<'b, N> {
             }
         }
         Ok(Self { names, values })
+    }
+
+    /// The parameters of `names` alone, and the query as sent without them: the rest is somebody else's, and is not looked at.
+    pub fn split(query: Option<&'b str>, names: [&'static str; N]) -> Result<(Self, Cow<'b, str>), Refusal> {
+        let query = query.unwrap_or("");
+        let is_ours = |piece: &&str| {
+            let name = piece.split_once('=').map_or(*piece, |(name, _)| name);
+            percent_decode(name).is_some_and(|name| names.contains(&&*name))
+        };
+        let ours = Self::collect(query.split('&').filter(is_ours).flat_map(query_pairs), names)?;
+        if ours.values.iter().all(Option::is_none) {
+            return Ok((ours, query.into()));
+        }
+        let theirs: Vec<&str> = query.split('&').filter(|piece| !is_ours(piece)).collect();
+        Ok((ours, theirs.join("&").into()))
     }
 
     pub fn text(&mut self, index: usize) -> Option<Cow<'b, str>> {

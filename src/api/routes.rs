@@ -3,8 +3,12 @@
 use super::query::Query;
 use super::refusal::Headers;
 use super::{Refusal, open_mode};
+use crate::core::streams::{Opening, Window};
 use crate::id;
-use crate::limits::{DEFAULT_PAGE, DEFAULT_TIMEOUT_MS, PAGE, TIMEOUT_MS};
+use crate::limits::{
+    DEFAULT_PAGE, DEFAULT_STREAM_BYTES, DEFAULT_STREAM_MESSAGES, DEFAULT_TIMEOUT_MS, MAX_FRAGMENT_BYTES,
+    PAGE, STREAM_BYTES, STREAM_FROM, STREAM_MESSAGES, TIMEOUT_MS,
+};
 use crate::proto::http::{Head, Method, percent_decode};
 use std::borrow::Cow;
 use std::time::Duration;
@@ -19,6 +23,7 @@ pub enum Call<'b> {
         one_way: bool,
         json: bool,
     },
+    Stream(StreamCall<'b>),
     ListRouters(Page<'b>),
     ShowRouter(Cow<'b, str>),
     KickRouter(Cow<'b, str>),
@@ -33,6 +38,17 @@ pub enum Call<'b> {
     Readyz,
     /// OPTIONS: what the path takes.
     Options(Headers),
+}
+
+/// A stream as it is asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StreamCall<'b> {
+    pub router: Cow<'b, str>,
+    pub name: Cow<'b, str>,
+    pub window: Window,
+    pub from: u64,
+    /// The query string as sent, without the parameters that are ours: they belong to the router.
+    pub query: Cow<'b, str>,
 }
 
 /// A page of a list in id order.
@@ -55,6 +71,10 @@ impl Call<'_> {
             Call::Command { router, name, timeout, one_way, json } => {
                 Call::Command { router: own(router), name: own(name), timeout, one_way, json }
             }
+            Call::Stream(StreamCall { router, name, window, from, query }) => {
+                let (router, name, query) = (own(router), own(name), own(query));
+                Call::Stream(StreamCall { router, name, window, from, query })
+            }
             Call::ListRouters(page) => Call::ListRouters(own_page(page)),
             Call::ShowRouter(router) => Call::ShowRouter(own(router)),
             Call::KickRouter(router) => Call::KickRouter(own(router)),
@@ -73,6 +93,7 @@ impl Call<'_> {
 /// The resources that there are.
 enum Resource<'b> {
     Command { router: &'b str, name: &'b str },
+    Stream { router: &'b str, name: &'b str },
     Routers,
     Router(&'b str),
     Shadow(&'b str),
@@ -110,6 +131,7 @@ pub fn route<'b>(head: &Head<'b>) -> Result<Call<'b>, Refusal> {
         (Resource::Command { router, name }, Method::Post) => {
             command(head, router, name).map_err(|refusal| refusal.sent(false))
         }
+        (Resource::Stream { router, name }, Method::Get) => stream(head, router, name),
         (Resource::Routers, Method::Get) => Ok(Call::ListRouters(page(head.query)?)),
         (Resource::Router(router), Method::Get) => {
             Ok(Call::ShowRouter(without_parameters(head, identifier(router, "router")?)?))
@@ -147,6 +169,9 @@ fn find(path: &str) -> Option<Resource<'_>> {
         [Some("routers"), Some(router), Some("commands"), Some(name), None] => {
             Resource::Command { router, name }
         }
+        [Some("routers"), Some(router), Some("streams"), Some(name), None] => {
+            Resource::Stream { router, name }
+        }
         [Some("routers"), None, ..] => Resource::Routers,
         [Some("routers"), Some(router), None, ..] => Resource::Router(router),
         [Some("routers"), Some(router), Some("shadow"), None, _] => Resource::Shadow(router),
@@ -163,6 +188,22 @@ fn command<'b>(head: &Head<'b>, router: &'b str, name: &'b str) -> Result<Call<'
     let mut query = Query::parse(head.query, ["timeout_ms", "oneway"])?;
     let timeout = Duration::from_millis(query.number(0, TIMEOUT_MS, DEFAULT_TIMEOUT_MS)?);
     Ok(Call::Command { router, name, timeout, one_way: query.switch(1)?, json: head.json })
+}
+
+fn stream<'b>(head: &Head<'b>, router: &'b str, name: &'b str) -> Result<Call<'b>, Refusal> {
+    let router = identifier(router, "router")?;
+    let name = identifier(name, "name")?;
+    let (mut ours, query) = Query::split(head.query, ["max_messages", "max_bytes", "from"])?;
+    let window = Window {
+        max_messages: ours.number(0, STREAM_MESSAGES, DEFAULT_STREAM_MESSAGES)?,
+        max_bytes: ours.number(1, STREAM_BYTES, DEFAULT_STREAM_BYTES)?,
+    };
+    let from = ours.number(2, STREAM_FROM, 0)?;
+    let most = MAX_FRAGMENT_BYTES - Opening::FIXED_BYTES;
+    if query.len() > most {
+        return Err(Refusal::bad_request(format!("the query for the router: at most {most} bytes")));
+    }
+    Ok(Call::Stream(StreamCall { router, name, window, from, query }))
 }
 
 fn page(query: Option<&str>) -> Result<Page<'_>, Refusal> {

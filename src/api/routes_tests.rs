@@ -7,7 +7,7 @@ fn call(line: &str) -> Result<Call<'static>, Refusal> {
 
 fn with_headers(line: &str, headers: &str) -> Result<Call<'static>, Refusal> {
     let head = format!("{line} HTTP/1.1\r\n{headers}\r\n");
-    let (head, _) = parse_head(head.as_bytes(), &mut 0, 4096).unwrap().unwrap();
+    let (head, _) = parse_head(head.as_bytes(), &mut 0, 32_768).unwrap().unwrap();
     route(&head).map(Call::into_owned)
 }
 
@@ -68,7 +68,7 @@ fn paths_and_methods() {
     {
         assert_eq!(refused(&format!("GET {path}")).0, 404, "{path}");
     }
-    assert_eq!(refused("POST /v1/routers/a/streams/b").0, 404);
+    assert_eq!(refused("POST /v1/routers/a/streams/b").0, 405);
     assert_eq!(call("GET /v1/routers/a/commands/b").unwrap_err().headers, [("Allow", "POST, OPTIONS")]);
     assert_eq!(refused("DELETE /v1/census").0, 405);
     assert_eq!(call("HEAD /healthz?anything=goes"), Ok(Call::Healthz));
@@ -93,4 +93,28 @@ fn open_mode_knows_addresses_and_localhost() {
         let status = with_headers("GET /healthz", headers).map_or_else(|refusal| refusal.status, |_| 200);
         assert_eq!(status, if fine { 200 } else { 403 }, "{headers}");
     }
+}
+
+#[test]
+fn a_stream_keeps_the_query_that_is_the_routers() {
+    let stream = |line: &str| match call(line).unwrap() {
+        Call::Stream(asked) => {
+            (asked.window.max_messages, asked.window.max_bytes, asked.from, asked.query.into_owned())
+        }
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(stream("GET /v1/routers/a/streams/b"), (20, 65_536, 0, String::new()));
+    assert_eq!(
+        stream("GET /v1/routers/a/streams/b?x=%zz&from=7&&max_%6dessages=1024&x&max_bytes=16384"),
+        (1024, 16_384, 7, "x=%zz&&x".to_owned())
+    );
+    assert_eq!(stream("GET /v1/routers/a/streams/b?x=1&&").3, "x=1&&");
+    for (query, named) in
+        [("from=1&from=1", "from"), ("max_bytes=%zz", "max_bytes"), ("max_messages=1025", "max_messages")]
+    {
+        let (status, detail) = refused(&format!("GET /v1/routers/a/streams/b?{query}"));
+        assert!(status == 400 && detail.starts_with(named), "{detail}");
+    }
+    let long = "x".repeat(16_369);
+    assert_eq!(refused(&format!("GET /v1/routers/a/streams/b?{long}")).0, 400);
 }

@@ -14,6 +14,10 @@ const NONE: u32 = u32::MAX;
 /// The longest frame that is kept in the pool itself: a PONG with the longest body.
 pub const INLINE_BYTES: usize = 12 + crate::limits::MAX_PING_BYTES;
 
+/// Pieces of a long answer that are shorter than half of this are gathered in blocks of it, in bytes: a frame for each would
+/// take more than they do.
+const BLOCK_BYTES: usize = 4096;
+
 /// The bytes of one frame, or of a run of frames that need not be told apart.
 #[derive(Debug)]
 pub enum Payload {
@@ -287,6 +291,33 @@ impl Fifo {
         self.tail = key;
     }
 
+    /// Appends to the last frame if that has room for it, and otherwise begins one: small pieces go into one block.
+    pub fn append(&mut self, frames: &mut Frames, pieces: &[&[u8]]) {
+        let len: usize = pieces.iter().map(|piece| piece.len()).sum();
+        if let Some(last) = self.last_with_room(frames, len) {
+            pieces.iter().for_each(|piece| last.extend_from_slice(piece));
+            frames.bytes += len;
+            self.bytes += len;
+            return;
+        }
+        let block = {
+            let _charge = charge(Holder::QueuedFrame);
+            let mut block = Vec::with_capacity(if len < BLOCK_BYTES / 2 { BLOCK_BYTES } else { len });
+            pieces.iter().for_each(|piece| block.extend_from_slice(piece));
+            block
+        };
+        self.push(frames, Payload::Owned(block), false);
+    }
+
+    fn last_with_room<'f>(&self, frames: &'f mut Frames, len: usize) -> Option<&'f mut Vec<u8>> {
+        match &mut frames.queued.get_mut(self.tail as usize)?.payload {
+            Payload::Owned(bytes) if self.tail != NONE && bytes.capacity() - bytes.len() >= len => {
+                Some(bytes)
+            }
+            _ => None,
+        }
+    }
+
     /// Unlinks the first frame, which stays in the pool: it is the caller's now.
     pub fn take_first(&mut self, frames: &Frames) -> Option<u32> {
         let key = self.front()?;
@@ -296,6 +327,24 @@ impl Fifo {
             self.tail = NONE;
         }
         self.bytes -= entry.payload.len();
+        self.len -= 1;
+        Some(key)
+    }
+
+    /// Unlinks the first frame that `is_wanted`; it stays in the pool, as with [`Self::take_first`]. Walks the queue.
+    pub fn take_where(&mut self, frames: &mut Frames, is_wanted: impl Fn(&Payload) -> bool) -> Option<u32> {
+        let key = self.iter(frames).find(|key| is_wanted(frames.payload(*key)))?;
+        if self.head == key {
+            return self.take_first(frames);
+        }
+        let before = self.iter(frames).find(|other| frames.queued[*other as usize].next == key)?;
+        let Queued { payload, next, .. } = &frames.queued[key as usize];
+        let (len, next) = (payload.len(), *next);
+        frames.queued[before as usize].next = next;
+        if next == NONE {
+            self.tail = before;
+        }
+        self.bytes -= len;
         self.len -= 1;
         Some(key)
     }

@@ -8,4 +8,5 @@ pub mod message;
 pub mod outqueue;
 pub mod pool;
 pub mod shadows;
+pub mod streams;
 pub mod wheel;

@@ -22,6 +22,10 @@ pub struct OutQueue {
     user: Fifo,
     /// Awaited commands that still have something to send, the next one first.
     turns: Turns,
+    /// OPENs of streams, which take turns with them: all that wait go when it is their turn.
+    opens: Fifo,
+    /// Fragments of awaited commands since the last OPEN.
+    since_open: u32,
     /// Fragments of awaited commands since the last one-way fragment: the one-way queue takes its turn as one of them.
     since_one_way: u32,
     /// A frame that the socket took a part of, and how many bytes.
@@ -37,6 +41,7 @@ enum Item {
     Begun { key: u32, written: usize },
     System { key: u32 },
     User { key: u32 },
+    Open { key: u32 },
     Turn { command: u32, ahead: usize, header: [u8; 12] },
 }
 
@@ -100,7 +105,9 @@ impl Plan {
         for item in &self.items {
             let [first, second] = match item {
                 Item::Begun { key, written } => [&frames.payload(*key).bytes()[*written..], &[]],
-                Item::System { key } | Item::User { key } => [frames.payload(*key).bytes(), &[]],
+                Item::System { key } | Item::User { key } | Item::Open { key } => {
+                    [frames.payload(*key).bytes(), &[]]
+                }
                 Item::Turn { command, ahead, header } => {
                     let command = commands.get(*command);
                     let (_, bytes) =
@@ -159,6 +166,13 @@ impl OutQueue {
         self.user.push(frames, payload, false);
     }
 
+    /// A piece of a long answer.
+    pub fn append_user(&mut self, frames: &mut Frames, pieces: &[&[u8]]) {
+        let before = self.user.bytes();
+        self.user.append(frames, pieces);
+        self.queued += self.user.bytes() - before;
+    }
+
     /// A command that nobody awaits. The fragments of a long one refer to one buffer.
     pub fn push_one_way(&mut self, frames: &mut Frames, name: &str, payload: &[u8], json: bool) {
         let outline = Outline::new(name, payload, json);
@@ -186,6 +200,26 @@ impl OutQueue {
         self.turns.push_back(commands.entries_mut(), command);
     }
 
+    /// Lets an OPEN take turns.
+    pub fn push_open(&mut self, frames: &mut Frames, payload: Payload) {
+        self.queued += payload.len();
+        self.opens.push(frames, payload, false);
+    }
+
+    /// Takes out the OPEN of a stream, if it was not begun.
+    pub fn withdraw_open(&mut self, frames: &mut Frames, stream: u32) -> bool {
+        let Some(key) = self.opens.take_where(frames, |frame| is_of_stream(frame, stream)) else {
+            return false;
+        };
+        self.queued -= frames.remove(key).len();
+        true
+    }
+
+    /// Whether the OPEN of a stream still waits here.
+    pub fn has_open(&self, frames: &Frames, stream: u32) -> bool {
+        !self.opens.is_empty() && self.opens.iter(frames).any(|key| is_of_stream(frames.payload(key), stream))
+    }
+
     /// Takes out what was not begun of a command that is answered, late or given up. Its begun fragment goes on.
     pub fn withdraw(&mut self, commands: &mut Commands, command: u32) {
         let unsent = commands.get(command).message.unsent_bytes();
@@ -204,7 +238,7 @@ impl OutQueue {
     /// Drops what was not begun of the user lane, to make way for last words. No command may have a turn left.
     pub fn clear_user(&mut self, frames: &mut Frames) {
         debug_assert!(self.turns.is_empty());
-        self.queued -= self.user.clear(frames);
+        self.queued -= self.user.clear(frames) + self.opens.clear(frames);
         self.replay = 0;
         if let Some((key, written)) = self.begun {
             frames.detach(key);
@@ -237,6 +271,12 @@ impl OutQueue {
             plan.push(Item::System { key }, frames.payload(key).len());
         }
         if self.turns.is_empty() {
+            for key in self.opens.iter(frames) {
+                if plan.is_full() {
+                    return;
+                }
+                plan.push(Item::Open { key }, frames.payload(key).len());
+            }
             for key in self.user.iter(frames) {
                 if plan.is_full() {
                     return;
@@ -248,13 +288,24 @@ impl OutQueue {
         }
     }
 
-    /// One fragment of each awaited command, and one of the one-way queue, round after round.
+    /// One fragment of each awaited command, every OPEN, and one fragment of the one-way queue, round after round.
     fn plan_turns(&self, frames: &Frames, commands: &Commands, plan: &mut Plan) {
+        let mut opens = self.opens.iter(frames).peekable();
+        let mut since_open = self.since_open;
         let mut one_way = self.user.iter(frames).peekable();
         let mut since_one_way = self.since_one_way;
         for ahead in 0.. {
             let mut any = false;
             for command in self.turns.iter(commands.entries()) {
+                if since_open as usize >= self.turns.len() {
+                    for key in opens.by_ref() {
+                        if plan.is_full() {
+                            return;
+                        }
+                        since_open = 0;
+                        plan.push(Item::Open { key }, frames.payload(key).len());
+                    }
+                }
                 if plan.is_full() {
                     return;
                 }
@@ -270,6 +321,7 @@ impl OutQueue {
                 let entry = commands.get(command);
                 if let Some((header, bytes)) = entry.message.fragment(entry.id, ahead) {
                     plan.push(Item::Turn { command, ahead, header }, header.len() + bytes.len());
+                    since_open = since_open.saturating_add(1);
                     since_one_way = since_one_way.saturating_add(1);
                     any = true;
                 }
@@ -277,6 +329,12 @@ impl OutQueue {
             if !any {
                 break;
             }
+        }
+        for key in opens {
+            if plan.is_full() {
+                return;
+            }
+            plan.push(Item::Open { key }, frames.payload(key).len());
         }
         for key in one_way {
             if plan.is_full() {
@@ -299,6 +357,10 @@ impl OutQueue {
                 Item::User { .. } => {
                     self.since_one_way = 0;
                     (self.user.take_first(frames).expect("planned"), 0)
+                }
+                Item::Open { .. } => {
+                    self.since_open = 0;
+                    (self.opens.take_first(frames).expect("planned"), 0)
                 }
                 Item::Turn { command, header, .. } => {
                     let entry = commands.get(command);
@@ -333,6 +395,7 @@ impl OutQueue {
     fn begin_turn(&mut self, commands: &mut Commands, command: u32, in_part: bool) -> Option<Payload> {
         let fragment = commands.begin_fragment(command, in_part);
         let finished = commands.get(command).message.is_finished();
+        self.since_open = self.since_open.saturating_add(1);
         self.since_one_way = self.since_one_way.saturating_add(1);
         self.turns.remove(commands.entries_mut(), command);
         if !finished {
@@ -346,9 +409,15 @@ impl OutQueue {
         let begun = self.begun.map_or(0, |(key, written)| frames.payload(key).len() - written);
         let turns: usize =
             self.turns.iter(commands.entries()).map(|key| commands.get(key).message.unsent_bytes()).sum();
-        let count = self.system.len() + self.user.len() + usize::from(self.begun.is_some());
-        (count, begun + turns + self.system.bytes() + self.user.bytes())
+        let lanes = [&self.system, &self.user, &self.opens];
+        let count = lanes.iter().map(|lane| lane.len()).sum::<usize>() + usize::from(self.begun.is_some());
+        (count, begun + turns + lanes.iter().map(|lane| lane.bytes()).sum::<usize>())
     }
+}
+
+/// Whether a frame has the id of a stream in its header.
+fn is_of_stream(frame: &Payload, stream: u32) -> bool {
+    frame.bytes().get(4..8) == Some(&stream.to_be_bytes())
 }
 
 #[cfg(test)]

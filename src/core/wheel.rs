@@ -21,6 +21,7 @@ const FURTHEST_TICKS: u64 = 1 << (BITS as usize * LEVELS - 1);
 pub enum Due {
     Connection(Token),
     Command(Token),
+    Stream(Token),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -7,6 +7,7 @@ use crate::core::wheel::Due;
 use crate::id::{Class, Token};
 use crate::memory::Holder;
 use crate::net::transport::Transport;
+use crate::session::http::Task;
 use std::collections::HashMap;
 
 /// What each connection has, added up while walking the connections.
@@ -17,6 +18,8 @@ struct Sums {
     subscriptions: usize,
     commands_of_routers: usize,
     commands_of_callers: usize,
+    streams_of_routers: usize,
+    streams_of_consumers: usize,
     clients: usize,
     bound: usize,
     counted_addresses: usize,
@@ -32,6 +35,7 @@ impl<T: Transport> Engine<T> {
         }
         self.audit_sums(&sums, &mut found);
         self.audit_commands(&mut found);
+        self.audit_streams(&mut found);
         self.audit_timers(&mut found);
         self.audit_registry(&mut found);
         self.audit_counts(&mut found);
@@ -82,12 +86,17 @@ impl<T: Transport> Engine<T> {
                         session.half_bytes()
                     ));
                 }
+                sums.streams_of_routers += session.streams.len();
                 if let Some(bound) = session.bound {
                     sums.bound += usize::from(self.shadows.bound_on(bound.shadow, token).is_some());
                 }
             }
             Session::Http(session) => {
                 sums.commands_of_callers += session.commands.len();
+                sums.streams_of_consumers += usize::from(matches!(session.task, Task::Stream(_)));
+                if !matches!(session.task, Task::None) && session.answering().is_none() {
+                    found.push(format!("{token:?} makes an answer that nobody asked for"));
+                }
                 if session.commands.len() > usize::from(session.answering().is_some()) {
                     found.push(format!("{token:?} awaits {} commands", session.commands.len()));
                 }
@@ -140,6 +149,8 @@ impl<T: Transport> Engine<T> {
             ("subscriptions", sums.subscriptions, self.hub.len()),
             ("commands of routers", sums.commands_of_routers, self.commands.len()),
             ("commands of callers", sums.commands_of_callers, self.commands.len()),
+            ("streams of routers", sums.streams_of_routers + self.streams.adrift().len(), self.streams.len()),
+            ("streams of consumers", sums.streams_of_consumers, self.streams.len()),
             ("clients", sums.clients, self.clients.len()),
             ("bound routers", sums.bound, bound),
             ("counted addresses", sums.counted_addresses, self.addresses.total()),
@@ -169,9 +180,30 @@ impl<T: Transport> Engine<T> {
         }
     }
 
+    fn audit_streams(&self, found: &mut Vec<String>) {
+        for (slot, stream) in self.streams.entries().iter() {
+            let consumer = self.table.get(stream.consumer).map(|connection| &connection.session);
+            let is_its = |session: &Session| matches!(session, Session::Http(http) if matches!(http.task, Task::Stream(key) if key as usize == slot));
+            if !consumer.is_some_and(is_its) {
+                found.push(format!(
+                    "stream {slot} names the consumer {:?}, which does not have it",
+                    stream.consumer
+                ));
+            }
+            let Some(token) = stream.session else { continue };
+            if self.table.get(token).is_none_or(|c| !matches!(c.session, Session::Router(_))) {
+                found.push(format!("stream {slot} names the router {token:?}, which is gone"));
+            }
+            if stream.gatherer().is_some_and(|open| self.streams.find(token, open.id) != Some(slot as u32)) {
+                found.push(format!("stream {slot} is not found by its id"));
+            }
+        }
+    }
+
     fn audit_timers(&self, found: &mut Vec<String>) {
         let mut of_connections = HashMap::new();
         let mut of_commands = HashMap::new();
+        let mut of_streams = HashMap::new();
         for (key, due) in self.wheel.iter() {
             let (owner, expected, table) = match due {
                 Due::Connection(token) => {
@@ -181,14 +213,19 @@ impl<T: Transport> Engine<T> {
                     let command = self.commands.by_token(token);
                     (token, command.map(|command| self.commands.get(command).timer), &mut of_commands)
                 }
+                Due::Stream(token) => {
+                    let stream = self.streams.by_token(token);
+                    (token, stream.map(|stream| self.streams.get(stream).timer), &mut of_streams)
+                }
             };
             if expected != Some(key) {
                 found.push(format!("timer {key:?} is for {due:?}, which does not have it"));
             }
             *table.entry(owner).or_insert(0) += 1;
         }
-        if of_connections.len() != self.table.len() || of_commands.len() != self.commands.len() {
-            found.push("a connection or a command has no timer".into());
+        let owners = self.table.len() + self.commands.len() + self.streams.len();
+        if of_connections.len() + of_commands.len() + of_streams.len() != owners {
+            found.push("a connection, a command or a stream has no timer".into());
         }
     }
 
@@ -214,8 +251,13 @@ impl<T: Transport> Engine<T> {
                 found.push(format!("subscription {key} names {:?}, which is gone", subscription.client));
             }
         }
-        let recounts =
-            [self.shadows.recount(), self.hub.recount(), self.commands.recount(), self.frames.recount()];
+        let recounts = [
+            self.shadows.recount(),
+            self.hub.recount(),
+            self.commands.recount(),
+            self.streams.recount(),
+            self.frames.recount(),
+        ];
         found.extend(recounts.into_iter().filter_map(Result::err));
     }
 

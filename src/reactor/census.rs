@@ -115,7 +115,7 @@ impl<T: Transport> Engine<T> {
             Holder::Listener => Some((self.census.listeners, self.census.listeners_open)),
             Holder::PendingCommand => Some((self.commands.count(), self.commands.len())),
             Holder::Subscription => Some((self.hub.count(), self.hub.len())),
-            Holder::Stream => Some((Count::default(), 0)), // none can be opened in this version
+            Holder::Stream => Some((self.streams.count(), self.streams.len())),
             Holder::Timer => Some((self.wheel.counts(), self.wheel.len())),
             Holder::Shadow => Some((self.shadows.count(), self.shadows.len())),
             Holder::QueuedFrame => Some((self.frames.count(), self.frames.len())),

@@ -57,13 +57,16 @@ impl<T: Transport> Engine<T> {
     }
 
     fn router_json(&self, shadow: &Shadow, token: Token, connection: &Connection<T>) -> Value {
-        let (session, pending) = match &connection.session {
-            Session::Router(session) => {
-                (session.bound.map(|bound| bound.session.to_string()), session.commands.len())
-            }
-            _ => (None, 0),
+        let (session, pending, streams) = match &connection.session {
+            Session::Router(session) => (
+                session.bound.map(|bound| bound.session.to_string()),
+                session.commands.len(),
+                session.streams.len(),
+            ),
+            _ => (None, 0, 0),
         };
-        let mut entry = json!({ "router": &*shadow.id, "session": session, "pending": pending });
+        let mut entry =
+            json!({ "router": &*shadow.id, "session": session, "pending": pending, "streams": streams });
         add_account(&mut entry, token, connection);
         entry
     }

@@ -22,7 +22,9 @@ impl<T: Transport> Engine<T> {
             return;
         }
         self.release_commands_of_router(token, reason);
+        self.release_streams_of_router(token, reason);
         self.release_commands_of_caller(token);
+        self.release_task(token);
         self.release_subscriptions(token);
         self.release_registry_entry(token, reason);
 

@@ -92,8 +92,12 @@ impl<T: Transport> Engine<T> {
         if ask.body.len() > MAX_MESSAGE_BYTES {
             return Err(Denied::TooLarge);
         }
-        let router = self.shadows.bound(ask.router).ok_or(Denied::Offline)?;
-        let bytes = Outline::new(ask.name, ask.body, ask.json).wire_bytes();
+        self.admit_frame(ask.router, Outline::new(ask.name, ask.body, ask.json).wire_bytes())
+    }
+
+    /// The session of a bound router, if its queue has room for so many bytes.
+    pub(super) fn admit_frame(&mut self, router: &str, bytes: usize) -> Result<Token, Denied> {
+        let router = self.shadows.bound(router).ok_or(Denied::Offline)?;
         if !self.takes(router, bytes)? {
             self.flush_early(router);
             if !self.takes(router, bytes)? {
@@ -221,7 +225,7 @@ impl<T: Transport> Engine<T> {
     /// When the last answer is due: for the bound of a drain.
     pub(super) fn is_owed_answers(&self, token: Token) -> bool {
         self.table.get(token).is_some_and(|connection| match &connection.session {
-            Session::Router(session) => !session.commands.is_empty(),
+            Session::Router(session) => !session.commands.is_empty() || !session.streams.is_empty(),
             Session::WebSocket(session) => !session.commands.is_empty(),
             Session::Http(session) => session.answering().is_some(),
             Session::LastWords(_) => false,

@@ -14,6 +14,7 @@ impl<T: Transport> Engine<T> {
             return;
         }
         self.draining = Some(self.now.time + self.settings.drain);
+        self.end_streams(false);
         self.close_all(|engine, token| !engine.is_owed_answers(token) && engine.is_quiet(token));
         self.settle();
     }
@@ -27,6 +28,7 @@ impl<T: Transport> Engine<T> {
         for command in waiting {
             self.finish(command, Outcome::Draining);
         }
+        self.end_streams(true);
         self.close_all(|_, _| true);
     }
 

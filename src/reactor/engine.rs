@@ -15,6 +15,7 @@ use crate::core::frames::Frames;
 use crate::core::hub::Hub;
 use crate::core::outqueue::{OutQueue, Plan};
 use crate::core::shadows::Shadows;
+use crate::core::streams::Streams;
 use crate::core::wheel::{Due, Wheel};
 use crate::fault::{Fault, planted};
 use crate::id::{Class, Mint, Reason, SessionId, Token};
@@ -34,6 +35,7 @@ pub struct Engine<T> {
     pub(super) shadows: Shadows,
     pub(super) hub: Hub,
     pub(super) commands: Commands,
+    pub(super) streams: Streams,
     pub(super) frames: Frames,
     pub(super) wheel: Wheel,
     pub(super) census: Census,
@@ -151,6 +153,7 @@ impl<T: Transport> Engine<T> {
             shadows: Shadows::default(),
             hub: Hub::default(),
             commands: Commands::default(),
+            streams: Streams::default(),
             frames: Frames::default(),
             wheel: Wheel::default(),
             census: Census::default(),

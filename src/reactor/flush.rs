@@ -38,6 +38,7 @@ impl<T: Transport> Engine<T> {
     pub(super) fn flush(&mut self, token: Token) -> bool {
         let mut taken = 0;
         while taken < BYTES_PER_TURN {
+            self.queue_acks(token);
             let Some(connection) = self.table.get_mut(token) else { return false };
             if !connection.writable || connection.out.is_empty() {
                 break;
@@ -75,6 +76,7 @@ impl<T: Transport> Engine<T> {
         if taken > 0 {
             self.resume_reading(token);
             self.resume_replay(token);
+            self.advance_stream(token);
         }
         let Some(connection) = self.table.get(token) else { return false };
         connection.writable && !connection.out.is_empty()

@@ -37,6 +37,7 @@ impl<T: Transport> Engine<T> {
         let tables = [
             self.table.give_back(),
             self.commands.give_back(),
+            self.streams.give_back(),
             self.frames.give_back(),
             self.hub.give_back(),
             self.shadows.give_back(),

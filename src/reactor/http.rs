@@ -54,6 +54,7 @@ impl<T: Transport> Engine<T> {
                 let ask = Ask { router: &router, name: &name, body, json };
                 self.command_over_http(token, exchange, &ask, (!one_way).then_some(timeout));
             }
+            Call::Stream(asked) => self.open_stream(token, exchange, &asked),
             Call::ListRouters(page) => {
                 let body = self.list_routers(&page);
                 self.respond_json(token, exchange, &body);
@@ -185,7 +186,7 @@ impl<T: Transport> Engine<T> {
         self.send_answer(token, exchange, out, Reason::Done);
     }
 
-    fn refuse(&mut self, token: Token, exchange: Exchange, refusal: &Refusal) {
+    pub(super) fn refuse(&mut self, token: Token, exchange: Exchange, refusal: &Refusal) {
         let exchange = self.closing_when_draining(exchange);
         let date = self.scratch.date.text(self.now.unix_ms);
         let out = queued_bytes(0, |out| refusal.write(out, exchange.close, exchange.head_only, date));
@@ -193,13 +194,18 @@ impl<T: Transport> Engine<T> {
     }
 
     /// The daemon may be gone before a next request came: its caller must know not to send one here.
-    fn closing_when_draining(&self, exchange: Exchange) -> Exchange {
+    pub(super) fn closing_when_draining(&self, exchange: Exchange) -> Exchange {
         Exchange { close: exchange.close || self.draining.is_some(), ..exchange }
     }
 
-    /// Queues the answer; then it is the next request's turn, or the last words are said.
+    /// Queues a whole answer.
     fn send_answer(&mut self, token: Token, exchange: Exchange, answer: Vec<u8>, reason: Reason) {
         self.send_user(token, Payload::Owned(answer));
+        self.conclude(token, exchange, reason);
+    }
+
+    /// All of an answer is queued: it is the next request's turn, or the last words are said.
+    pub(super) fn conclude(&mut self, token: Token, exchange: Exchange, reason: Reason) {
         if exchange.close {
             return self.close(token, reason, Farewell::Queued);
         }

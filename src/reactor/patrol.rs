@@ -32,6 +32,7 @@ impl<T: Transport> Engine<T> {
         match beat {
             Beat::Connections => self.table.pages(),
             Beat::Commands => self.commands.entries().pages(),
+            Beat::Streams => self.streams.entries().pages(),
             Beat::Subscriptions => self.hub.subscriptions().pages(),
             Beat::Channels => self.hub.channels().pages(),
             Beat::Timers => self.wheel.pages(),
@@ -59,6 +60,13 @@ impl<T: Transport> Engine<T> {
                     judge(Holder::PendingCommand, orphan || is_late(command.deadline));
                 }
             }
+            Beat::Streams => {
+                for (key, stream) in self.streams.entries().iter_page(page) {
+                    let orphan =
+                        self.is_gone(stream.consumer) || stream.session.is_some_and(|on| self.is_gone(on));
+                    judge(Holder::Stream, orphan || is_late(self.stream_deadline(key as u32)));
+                }
+            }
             Beat::Subscriptions => {
                 for (_, subscription) in self.hub.subscriptions().iter_page(page) {
                     let client = self.table.get(subscription.client);
@@ -76,6 +84,7 @@ impl<T: Transport> Engine<T> {
                     let gone = match due {
                         Due::Connection(token) => self.is_gone(token),
                         Due::Command(token) => self.commands.by_token(token).is_none(),
+                        Due::Stream(token) => self.streams.by_token(token).is_none(),
                     };
                     judge(Holder::Timer, gone);
                 }

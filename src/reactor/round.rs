@@ -3,13 +3,21 @@
 use crate::memory::Holder;
 
 /// The tables in the order of a round.
-const BEATS: [Beat; 6] =
-    [Beat::Connections, Beat::Commands, Beat::Subscriptions, Beat::Channels, Beat::Timers, Beat::Shadows];
+const BEATS: [Beat; 7] = [
+    Beat::Connections,
+    Beat::Commands,
+    Beat::Streams,
+    Beat::Subscriptions,
+    Beat::Channels,
+    Beat::Timers,
+    Beat::Shadows,
+];
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Beat {
     Connections,
     Commands,
+    Streams,
     Subscriptions,
     Channels,
     Timers,
@@ -72,10 +80,10 @@ mod tests {
                 for page in 0..3 {
                     assert_eq!(round.place(), (beat, page));
                     round.found[Holder::Timer as usize] += lap;
-                    assert_eq!(round.advance(3), index == 5 && page == 2);
+                    assert_eq!(round.advance(3), index == BEATS.len() - 1 && page == 2);
                 }
             }
-            assert_eq!((round.completed(), round.strays(Holder::Timer)), (lap, 18 * lap));
+            assert_eq!((round.completed(), round.strays(Holder::Timer)), (lap, 3 * BEATS.len() as u64 * lap));
         }
     }
 }

@@ -41,7 +41,9 @@ impl<T: Transport> Engine<T> {
             FromRouter::Pong => {}
             FromRouter::Bye { .. } => self.close(token, Reason::PeerClosed, Farewell::Queued),
             FromRouter::ReplyPart { id, flags, body } => self.reply_part(token, id, flags, body),
-            FromRouter::LateStreamFrame => self.census.dropped.late_stream_frames += 1,
+            FromRouter::Item { id, json, seq, row } => self.item(token, id, json, seq, row),
+            FromRouter::End { id, next } => self.end(token, id, next),
+            FromRouter::StreamError { id, text } => self.stream_error(token, id, text),
             FromRouter::Event { topic, flags, body } => {
                 let Some(connection) = self.table.get_mut(token) else { return };
                 connection.traffic.messages_in += 1;
@@ -86,6 +88,7 @@ impl<T: Transport> Engine<T> {
             self.close(old, Reason::Takeover, Farewell::Bye { code: "takeover", text });
         }
         self.publish_presence(router, true, &name, None);
+        self.resume_streams(router, token);
     }
 
     /// A session has ended. Its router is offline, unless it is bound elsewhere by now.
@@ -132,7 +135,7 @@ impl<T: Transport> Engine<T> {
         self.finish(key, outcome);
     }
 
-    fn close_at_fault(&mut self, token: Token, fault: Fault) {
+    pub(super) fn close_at_fault(&mut self, token: Token, fault: Fault) {
         let (reason, code, text) = match fault {
             Fault::TooLarge(what) => (Reason::TooLarge, "too_large", what),
             Fault::Protocol(what) => (Reason::ProtocolError, "protocol_error", what),

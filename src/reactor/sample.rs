@@ -48,6 +48,7 @@ impl<T: Transport> Engine<T> {
     pub(super) fn strays(&self, holder: Holder) -> u64 {
         let mismatch = match holder {
             Holder::PendingCommand => self.commands.mismatch(),
+            Holder::Stream => self.streams.mismatch(),
             Holder::Other => {
                 let clients = self.table.live(Class::App) + self.table.live(Class::Page);
                 self.clients.len().saturating_sub(clients) as u64
@@ -64,7 +65,7 @@ impl<T: Transport> Engine<T> {
             clients: (self.table.live(Class::App) + self.table.live(Class::Page)) as u64,
             http_connections: self.table.live(Class::Http) as u64,
             requests: self.commands.len() as u64,
-            streams: 0, // none can be opened in this version
+            streams: self.streams.len() as u64,
             subscriptions: self.hub.len() as u64,
             shadows: self.shadows.len() as u64,
             buffered_bytes: self.buffered_bytes() as u64,
@@ -89,7 +90,8 @@ impl<T: Transport> Engine<T> {
             Holder::Shadow => self.shadows.held_bytes(),
             Holder::QueuedFrame => self.frames.held_bytes(),
             Holder::Log => crate::ops::log::heap_bytes(),
-            Holder::Listener | Holder::Stream => 0,
+            Holder::Listener => 0,
+            Holder::Stream => self.streams.held_bytes(),
             Holder::Other => {
                 let registry = self.clients.len() * REGISTRY_ENTRY_BYTES + self.addresses.capacity_bytes();
                 let lists =

@@ -55,6 +55,22 @@ impl<T: Transport> Engine<T> {
     pub(super) fn queued(&mut self, token: Token, was_backed_up: bool) {
         let Some(connection) = self.table.get_mut(token) else { return };
         connection.traffic.messages_out += 1;
+        self.has_grown(token, was_backed_up);
+    }
+
+    /// Queues a piece of a long answer. Whoever makes it looks after the queue's limit.
+    pub(super) fn send_piece(&mut self, token: Token, pieces: &[&[u8]]) {
+        let Some(connection) = self.table.get_mut(token) else { return };
+        if connection.is_over() {
+            return;
+        }
+        let was_backed_up = connection.is_backed_up(&self.settings);
+        connection.out.append_user(&mut self.frames, pieces);
+        self.has_grown(token, was_backed_up);
+    }
+
+    fn has_grown(&mut self, token: Token, was_backed_up: bool) {
+        let Some(connection) = self.table.get_mut(token) else { return };
         self.work.dirty.mark(&mut connection.in_dirty, token);
         if !was_backed_up && connection.is_backed_up(&self.settings) {
             connection.last_taken = self.now.time;

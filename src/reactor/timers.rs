@@ -35,6 +35,11 @@ impl<T: Transport> Engine<T> {
         match due {
             Due::Connection(token) => self.connection_due(token),
             Due::Command(token) => self.command_due(token),
+            Due::Stream(token) => {
+                if let Some(stream) = self.streams.by_token(token) {
+                    self.stream_due(stream);
+                }
+            }
         }
     }
 

@@ -5,7 +5,7 @@ use crate::api::routes::{Call, route};
 use crate::clock::Time;
 use crate::core::commands::OfCaller;
 use crate::limits::HttpSettings;
-use crate::proto::http::{BodyLength, BodyReader, Head, Method, parse_head};
+use crate::proto::http::{BodyLength, BodyReader, Head, Method, Version, parse_head};
 use std::borrow::Cow;
 
 #[derive(Debug)]
@@ -15,8 +15,19 @@ pub struct HttpSession {
     scanned: usize,
     /// When the wait began that the state is in.
     since: Time,
-    /// The one command that the request under way awaits.
+    /// The commands that the request under way awaits: one, but for a fleet call.
     pub commands: OfCaller,
+    /// What makes the answer under way, where that is more than one command.
+    pub task: Task,
+}
+
+/// What an answer that takes long is made by, and what the connection owns for it.
+#[derive(Debug, Default)]
+pub enum Task {
+    #[default]
+    None,
+    /// The key of a stream whose rows are the answer.
+    Stream(u32),
 }
 
 #[derive(Debug)]
@@ -44,6 +55,8 @@ struct Receiving {
 pub struct Exchange {
     pub head_only: bool,
     pub close: bool,
+    /// An answer of unknown length may be chunked: not in HTTP/1.0.
+    pub chunked: bool,
 }
 
 /// What came of the bytes.
@@ -64,7 +77,13 @@ pub enum FromCaller<'i> {
 
 impl HttpSession {
     pub fn new(now: Time) -> Self {
-        Self { state: State::Idle { first: true }, scanned: 0, since: now, commands: OfCaller::default() }
+        Self {
+            state: State::Idle { first: true },
+            scanned: 0,
+            since: now,
+            commands: OfCaller::default(),
+            task: Task::None,
+        }
     }
 
     /// The next request, taken off the front of `input`; `None` when more bytes are needed or an answer is under way.
@@ -99,10 +118,16 @@ impl HttpSession {
                 }
                 return None;
             }
-            Err(error) => return Some(self.refuse(error.into(), Exchange { head_only: false, close: true })),
+            Err(error) => {
+                return Some(self.refuse(error.into(), Exchange { close: true, ..Exchange::default() }));
+            }
         };
         *input = &input[used..];
-        let exchange = Exchange { head_only: head.method == Method::Head, close: !head.keep_alive };
+        let exchange = Exchange {
+            head_only: head.method == Method::Head,
+            close: !head.keep_alive,
+            chunked: head.version == Version::Http11,
+        };
         let call = route(&head);
         if head.body == BodyLength::None {
             return Some(self.whole(call, Cow::Borrowed(&[]), exchange));
@@ -189,6 +214,7 @@ impl HttpSession {
 
     /// The answer has been queued: the next request may be parsed.
     pub fn answered(&mut self, now: Time) {
+        debug_assert!(matches!(self.task, Task::None), "the answer is whole and something still makes it");
         self.state = State::Idle { first: false };
         self.since = now;
     }

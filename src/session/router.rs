@@ -3,6 +3,7 @@
 
 use crate::clock::Time;
 use crate::core::commands::OfRouter;
+use crate::core::streams;
 use crate::id::{self, SessionId};
 use crate::limits::{HeartbeatSettings, MAX_MESSAGE_BYTES, PROTOCOL_VERSION};
 use crate::proto::router::{Fault, Frame, Kind, decode, flags};
@@ -16,10 +17,14 @@ pub struct RouterSession {
     pub heartbeat: Heartbeat,
     /// The commands that await this router's reply.
     pub commands: OfRouter,
+    /// The streams that it sends or is to send, and those that an ACK is due for.
+    pub streams: streams::OfRouter,
+    pub acks: streams::Acks,
     /// Bytes of half-received messages: of an event here, of replies in their commands.
     half_bytes: usize,
     event: Option<Box<HalfEvent>>,
     last_id: u32,
+    last_stream: u32,
 }
 
 /// What a session has after HELLO.
@@ -60,8 +65,23 @@ pub enum FromRouter<'i> {
         flags: u8,
         body: Cow<'i, [u8]>,
     },
-    /// A frame of a stream, none of which is open.
-    LateStreamFrame,
+    /// A row of a stream.
+    Item {
+        id: u32,
+        json: bool,
+        seq: u64,
+        row: &'i [u8],
+    },
+    /// The end of a stream: the number behind its last row.
+    End {
+        id: u32,
+        next: u64,
+    },
+    /// The end of a stream that failed.
+    StreamError {
+        id: u32,
+        text: &'i str,
+    },
 }
 
 impl RouterSession {
@@ -70,9 +90,12 @@ impl RouterSession {
             bound: None,
             heartbeat: Heartbeat::new(now),
             commands: OfRouter::default(),
+            streams: streams::OfRouter::default(),
+            acks: streams::Acks::default(),
             half_bytes: 0,
             event: None,
             last_id: 0,
+            last_stream: 0,
         }
     }
 
@@ -110,7 +133,17 @@ impl RouterSession {
             Kind::Bye => FromRouter::Bye { code: frame.name },
             Kind::Reply => FromRouter::ReplyPart { id: frame.id, flags: frame.flags, body: frame.body },
             Kind::Event => return self.event_part(frame),
-            _ => FromRouter::LateStreamFrame,
+            Kind::Item => {
+                let (seq, row) = leading_u64(frame.body);
+                FromRouter::Item { id: frame.id, json: frame.flags & flags::JSON != 0, seq, row }
+            }
+            Kind::End if frame.flags & flags::ERROR != 0 => {
+                FromRouter::StreamError { id: frame.id, text: std::str::from_utf8(frame.body).unwrap_or("") }
+            }
+            Kind::End => FromRouter::End { id: frame.id, next: leading_u64(frame.body).0 },
+            Kind::Welcome | Kind::Command | Kind::Open | Kind::Ack | Kind::Cancel => {
+                unreachable!("the decoder refuses what goes to routers only")
+            }
         }))
     }
 
@@ -223,12 +256,12 @@ impl RouterSession {
 
     /// The next correlation id: they count up from 1; 0 and ids in use are skipped after the wrap.
     pub fn next_id(&mut self, in_use: impl Fn(u32) -> bool) -> u32 {
-        loop {
-            self.last_id = self.last_id.wrapping_add(1);
-            if self.last_id != 0 && !in_use(self.last_id) {
-                return self.last_id;
-            }
-        }
+        count_up(&mut self.last_id, in_use)
+    }
+
+    /// The next stream id: the same, counted apart.
+    pub fn next_stream(&mut self, in_use: impl Fn(u32) -> bool) -> u32 {
+        count_up(&mut self.last_stream, in_use)
     }
 
     pub fn deadline(&self, opened_at: Time, hello_timeout: Duration, heartbeat: &HeartbeatSettings) -> Time {
@@ -237,6 +270,20 @@ impl RouterSession {
             Some(_) => self.heartbeat.deadline(heartbeat),
         }
     }
+}
+
+fn count_up(last: &mut u32, in_use: impl Fn(u32) -> bool) -> u32 {
+    loop {
+        *last = last.wrapping_add(1);
+        if *last != 0 && !in_use(*last) {
+            return *last;
+        }
+    }
+}
+
+/// The number that the body of an ITEM or END begins with, which the decoder has seen to, and what is behind it.
+fn leading_u64(body: &[u8]) -> (u64, &[u8]) {
+    body.split_first_chunk().map_or((0, body), |(number, rest)| (u64::from_be_bytes(*number), rest))
 }
 
 #[cfg(test)]

@@ -115,6 +115,7 @@ macro_rules! websocket {
 const ROUTER: &[Key] = &[
     key("router.hello_timeout_s", MAX_SECONDS, |s| Seconds(&mut s.router.hello_timeout)),
     key("router.max_pending", MAX_THINGS, |s| Size(&mut s.router.max_pending)),
+    key("router.max_streams", MAX_THINGS, |s| Size(&mut s.router.max_streams)),
     key("router.max_queued_bytes", GIB, |s| Size(&mut s.router.max_queued_bytes)),
 ];
 
@@ -125,6 +126,7 @@ const HTTP: &[Key] = &[
     key("http.max_header_bytes", MIB, |s| Size(&mut s.http.max_header_bytes)),
     key("http.max_body_bytes", 16 * MIB, |s| Size(&mut s.http.max_body_bytes)),
     key("http.max_queued_bytes", GIB, |s| Size(&mut s.http.max_queued_bytes)),
+    key("http.fleet_window", MAX_THINGS, |s| Size(&mut s.http.fleet_window)),
 ];
 
 const PAGE: &[Key] = &[key("websocket.page.origins", MAX_LIST, |s| Origins(&mut s.page.origins))];
@@ -135,6 +137,8 @@ const DAEMON: &[Key] = &[
     key("shadow.max_topics", MAX_THINGS, |s| Size(&mut s.shadow.max_topics)),
     key("shadow.max_bytes", GIB, |s| Size(&mut s.shadow.max_bytes)),
     key("shadow.max_total_bytes", 1024 * GIB, |s| Size(&mut s.shadow.max_total_bytes)),
+    key("stream.resume_s", MAX_SECONDS, |s| Seconds(&mut s.stream.resume)),
+    key("stream.idle_s", MAX_SECONDS, |s| Seconds(&mut s.stream.idle)),
     key("memory.max_buffered_bytes", 1024 * GIB, |s| Size(&mut s.max_buffered_bytes)),
     key("queue.soft_s", MAX_SECONDS, |s| Seconds(&mut s.queue_soft)),
     key("close_grace_s", MAX_SECONDS, |s| Seconds(&mut s.close_grace)),
@@ -162,17 +166,8 @@ static TABLE: [&[Key]; 13] = [
 
 /// Keys and sections of the contract that a later version will have. They are refused, never accepted and ignored,
 /// because a file that asks for TLS or keys must not end in a daemon without them.
-const LATER: [&str; 9] = [
-    "auth",
-    "stream",
-    "router.max_streams",
-    "router.tls",
-    "http.fleet_window",
-    "http.token_file",
-    "http.tls",
-    "websocket.app.tls",
-    "websocket.page.tls",
-];
+const LATER: [&str; 6] =
+    ["auth", "router.tls", "http.token_file", "http.tls", "websocket.app.tls", "websocket.page.tls"];
 
 /// Every key, in the order of `docs/configuration.md`.
 pub fn all() -> impl Iterator<Item = &'static Key> {

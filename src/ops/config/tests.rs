@@ -104,9 +104,6 @@ fn what_a_later_version_has_is_refused() {
         ("[auth]", "auth"),
         ("[auth]\npublic_key_file = 'x'", "auth"),
         ("http.token_file = 'x'", "http.token_file"),
-        ("http.fleet_window = 256", "http.fleet_window"),
-        ("router.max_streams = 16", "router.max_streams"),
-        ("stream.idle_s = 30", "stream"),
         ("router.tls.bind = '127.0.0.1:7443'", "router.tls"),
         ("websocket.page.tls = {}", "websocket.page.tls"),
     ];

@@ -7,6 +7,7 @@
 
 mod body;
 mod chunked;
+mod chunks;
 mod error;
 mod framing;
 mod head;
@@ -19,12 +20,13 @@ mod target;
 mod head_tests;
 
 pub use body::BodyReader;
+pub use chunks::{LAST_CHUNK, SizeLine, chunk_bytes};
 pub use error::{BodyError, HeadError};
 pub use framing::BodyLength;
 pub use head::{Head, MAX_HEADERS, parse_head};
 pub use method::{Method, Version};
 pub use problem::Problem;
-pub use response::{Answer, CONTINUE, reason_phrase, write_answer};
+pub use response::{Answer, BodyEnd, CONTINUE, reason_phrase, write_answer, write_head};
 pub use target::{BadEscape, host_name, is_address_or_localhost, origin_host, percent_decode, query_pairs};
 
 /// A byte of a token (RFC 9110 section 5.6.2): methods, field names, codings.

@@ -16,6 +16,17 @@ pub struct Answer<'a> {
     pub head_only: bool,
 }
 
+/// How the end of a body is told (RFC 9112 section 6.3).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BodyEnd {
+    /// Content-Length.
+    Length(usize),
+    /// The last chunk.
+    LastChunk,
+    /// The end of the connection: for HTTP/1.0, which knows no chunks.
+    Close,
+}
+
 /// Appends one whole answer. `date` is an IMF-fixdate (RFC 9110 section 5.6.7).
 ///
 /// 1xx and 204 have neither Content-Length nor body (RFC 9110 section 8.6), 304 has no body.
@@ -24,7 +35,12 @@ pub fn write_answer(out: &mut Vec<u8>, answer: &Answer<'_>, date: &str, body: &[
     let body_sent = if has_length && answer.status != 304 && !answer.head_only { body } else { &[] };
     let extra_bytes: usize = answer.extra.iter().map(|(name, value)| name.len() + value.len() + 4).sum();
     out.reserve(160 + answer.content_type.map_or(0, str::len) + extra_bytes + body_sent.len());
+    write_head(out, answer, date, has_length.then_some(BodyEnd::Length(body.len())));
+    out.extend_from_slice(body_sent);
+}
 
+/// Appends the head alone; without an end there is no body.
+pub fn write_head(out: &mut Vec<u8>, answer: &Answer<'_>, date: &str, end: Option<BodyEnd>) {
     out.extend_from_slice(b"HTTP/1.1 ");
     write_number(out, answer.status.into());
     out.push(b' ');
@@ -34,10 +50,14 @@ pub fn write_answer(out: &mut Vec<u8>, answer: &Answer<'_>, date: &str, body: &[
     if let Some(content_type) = answer.content_type {
         write_field(out, "Content-Type", content_type);
     }
-    if has_length {
-        out.extend_from_slice(b"Content-Length: ");
-        write_number(out, body.len() as u64);
-        out.extend_from_slice(b"\r\n");
+    match end {
+        Some(BodyEnd::Length(bytes)) => {
+            out.extend_from_slice(b"Content-Length: ");
+            write_number(out, bytes as u64);
+            out.extend_from_slice(b"\r\n");
+        }
+        Some(BodyEnd::LastChunk) => write_field(out, "Transfer-Encoding", "chunked"),
+        Some(BodyEnd::Close) | None => {}
     }
     if answer.close {
         write_field(out, "Connection", "close");
@@ -46,7 +66,6 @@ pub fn write_answer(out: &mut Vec<u8>, answer: &Answer<'_>, date: &str, body: &[
         write_field(out, name, value);
     }
     out.extend_from_slice(b"\r\n");
-    out.extend_from_slice(body_sent);
 }
 
 fn write_field(out: &mut Vec<u8>, name: &str, value: &str) {

@@ -68,6 +68,16 @@ pub fn flatten_lines(json: &mut [u8]) {
     }
 }
 
+/// The same without touching what is given: copied only if there is a line end in it.
+pub fn flat_lines(json: &[u8]) -> Cow<'_, [u8]> {
+    if memchr::memchr2(b'\r', b'\n', json).is_none() {
+        return Cow::Borrowed(json);
+    }
+    let mut flat = json.to_vec();
+    flatten_lines(&mut flat);
+    Cow::Owned(flat)
+}
+
 impl Body<'_> {
     /// Bytes that [`write_body_member`] appends.
     pub(super) fn member_len(&self) -> usize {
