@@ -33,6 +33,9 @@ pub const MAX_SYSTEM_LANE_BYTES: usize = 65_536;
 
 // --- Other constants -----------------------------------------------------------------------------------------------
 
+/// After the last bytes of a queue that a peer took slowly it may still be reading them, out of its kernel's buffer: for so
+/// long it is not taken for dead if it says nothing. 256 KiB at 50 KB/s.
+pub const SLOW_READER_GRACE: Duration = Duration::from_secs(5);
 /// What a connection in its last words may still send before it is closed, in bytes.
 pub const MAX_LAST_WORDS_BYTES: u64 = 1_048_576;
 /// Retained values are queued at most this far ahead of what the client has taken, in bytes.
@@ -57,6 +60,13 @@ pub const DEFAULT_PAGE: usize = 100;
 pub const READ_CHUNK_BYTES: usize = 65_536;
 /// What all connections together are read in one turn: then it writes and looks at the time, and the rest comes next.
 pub const READ_BYTES_PER_TURN: usize = 4 << 20;
+/// A connection whose last read brought so many bytes is read behind the others, who have little to say: a PING does not wait
+/// for a flood.
+pub const BULKY_READ_BYTES: usize = 8192;
+/// What all of those together are read in one turn: a few tenths of a millisecond.
+pub const BULKY_BYTES_PER_TURN: usize = 262_144;
+/// Frames of one router that one turn carries out: as many fit into one read as are twelve bytes long.
+pub const ROUTER_FRAMES_PER_TURN: usize = 1024;
 /// Requests or JSON-RPC messages of one connection that one turn carries out.
 pub const REQUESTS_PER_TURN: usize = 64;
 /// When one turn has queued more answers than this for a connection, its next request is the next turn's, in bytes.

@@ -44,6 +44,11 @@ impl Bench {
         self.queue.push_user(&mut self.frames, Payload::concat(&[&header, b"nop"]));
     }
 
+    fn open(&mut self, id: u32) {
+        let header = crate::proto::router::header(Kind::Open, 0, id, 1, 16);
+        self.queue.push_open(&mut self.frames, Payload::concat(&[&header, b"s", &[0; 16]]));
+    }
+
     fn ping(&mut self) {
         self.queue.push_system(
             &mut self.frames,
@@ -105,6 +110,70 @@ fn awaited_commands_take_turns_and_the_one_way_queue_is_one_of_them() {
     }
     let order: Vec<u32> = bench.drain().iter().map(|(_, id, _)| *id).collect();
     assert_eq!(order, [1, 2, 100, 1, 2, 101, 1, 2, 102, 103]);
+}
+
+#[test]
+fn opens_take_their_turn_once_a_round() {
+    let mut bench = Bench::default();
+    for _ in 0..2 {
+        bench.command(60_000);
+    }
+    for id in 100..102 {
+        bench.one_way(id);
+    }
+    for id in 200..203 {
+        bench.open(id);
+    }
+    bench.write(1000); // the first fragment is begun
+    bench.ping();
+    let order: Vec<u32> = bench.drain().iter().map(|(_, id, _)| *id).collect();
+    assert_eq!(order, [1, 0, 2, 200, 201, 202, 100, 1, 2, 101, 1, 2, 1, 2]);
+}
+
+#[test]
+fn an_open_waits_behind_no_long_one_way_command() {
+    let mut bench = Bench::default();
+    bench.queue.push_one_way(&mut bench.frames, "cmd", LONG, false);
+    bench.write(1000);
+    bench.open(7);
+    let kinds: Vec<u32> = bench.drain().iter().map(|(_, id, _)| *id).collect();
+    assert_eq!(kinds, [0, 7, 0, 0]);
+}
+
+#[test]
+fn an_open_that_was_not_begun_is_taken_back() {
+    for withdrawn in [1, 2, 3] {
+        let mut bench = Bench::default();
+        (1..=3).for_each(|id| bench.open(id));
+        assert!(bench.queue.has_open(&bench.frames, withdrawn));
+        assert!(bench.queue.withdraw_open(&mut bench.frames, withdrawn));
+        assert!(!bench.queue.withdraw_open(&mut bench.frames, withdrawn));
+        bench.open(4); // the end of the list is right
+        let ids: Vec<u32> = bench.drain().iter().map(|(_, id, _)| *id).collect();
+        assert!(ids.iter().copied().eq((1..=4).filter(|id| *id != withdrawn)), "{ids:?}");
+    }
+    let mut bench = Bench::default();
+    bench.open(1);
+    bench.write(5);
+    assert!(!bench.queue.withdraw_open(&mut bench.frames, 1), "it is begun");
+    bench.drain();
+}
+
+#[test]
+fn small_pieces_share_a_block_and_large_ones_have_their_own() {
+    let mut bench = Bench::default();
+    for _ in 0..100 {
+        bench.queue.append_user(&mut bench.frames, &[b"0123456789", b"abcdef"]);
+    }
+    assert_eq!((bench.frames.len(), bench.queue.queued_bytes()), (1, 1600));
+    assert_eq!(bench.write(100), 100);
+    bench.queue.append_user(&mut bench.frames, &[b"behind what was begun"]);
+    bench.queue.append_user(&mut bench.frames, &[&[b'x'; 10_000]]);
+    bench.queue.append_user(&mut bench.frames, &[b"y"]);
+    assert_eq!(bench.frames.len(), 4);
+    while bench.write(777) > 0 {}
+    assert_eq!(bench.wire.len(), 1600 + 21 + 10_000 + 1);
+    assert!(bench.frames.is_empty() && bench.frames.bytes() == 0);
 }
 
 #[test]

@@ -51,6 +51,7 @@ impl Transport for TcpTransport {
             retransmits: info.tcpi_total_retrans,
             acked_bytes: info.tcpi_bytes_acked,
             last_ack_ms: info.tcpi_last_ack_recv,
+            unanswered: info.tcpi_retransmits.max(info.tcpi_probes),
         })
     }
 
@@ -64,7 +65,11 @@ impl Transport for TcpTransport {
 #[repr(C)]
 #[derive(Clone, Copy)]
 struct TcpInfo {
-    tcpi_state: [u8; 8],
+    tcpi_state: u8,
+    tcpi_ca_state: u8,
+    tcpi_retransmits: u8,
+    tcpi_probes: u8,
+    tcpi_backoff_and_options: [u8; 4],
     tcpi_rto: u32,
     tcpi_ato: u32,
     tcpi_snd_mss: u32,

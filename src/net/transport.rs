@@ -32,4 +32,6 @@ pub struct Info {
     pub acked_bytes: u64,
     /// Milliseconds since the last acknowledgement came.
     pub last_ack_ms: u32,
+    /// Retransmissions and window probes in a row that nothing has answered.
+    pub unanswered: u8,
 }

@@ -29,10 +29,14 @@ pub struct Connection<T> {
     pub readable: bool,
     /// The kernel may have room; cleared by a short write.
     pub writable: bool,
+    /// The last write left something that the kernel had no room for.
+    pub waits: bool,
     /// The peer has sent FIN, perhaps behind bytes not read yet.
     pub read_closed: bool,
     /// FIN has been read.
     pub eof: bool,
+    /// Its last read brought much.
+    pub is_bulky: bool,
     /// Is on the list of those to be read, to be flushed, to be replayed to.
     pub in_ready: bool,
     pub in_dirty: bool,
@@ -44,6 +48,8 @@ pub struct Connection<T> {
     pub opened_unix_ms: u64,
     /// When the socket last took a byte, or the queue began to fill.
     pub last_taken: Time,
+    /// When the socket last took bytes that it could not take at once.
+    pub trickled_at: Option<Time>,
     pub traffic: Traffic,
 }
 

@@ -38,6 +38,8 @@ pub struct Engine<T> {
     pub(super) streams: Streams,
     pub(super) frames: Frames,
     pub(super) wheel: Wheel,
+    /// Everything that was due then has been carried out.
+    pub(super) timers_fired_at: Time,
     pub(super) census: Census,
     pub(super) mint: Mint,
     /// WebSocket clients by id, for the operator.
@@ -72,7 +74,9 @@ pub struct Engine<T> {
 /// What is to be done, and for whom.
 #[derive(Default)]
 pub(super) struct Work {
+    /// To be read, and those of them that bring much at a time: they go last.
     pub ready: WorkList,
+    pub bulky: WorkList,
     pub dirty: WorkList,
     pub replaying: WorkList,
     pub closing: WorkList,
@@ -88,15 +92,23 @@ pub(super) const WATCHERS_ROOM: usize = 1024;
 
 impl Work {
     pub fn capacity_bytes(&self) -> usize {
-        let Self { ready, dirty, replaying, closing, ended, frames_at_turn: _, read_in_turn: _ } = self;
-        [ready, dirty, replaying, closing, ended].map(WorkList::capacity_bytes).iter().sum()
+        let Self { ready, bulky, dirty, replaying, closing, ended, frames_at_turn: _, read_in_turn: _ } =
+            self;
+        [ready, bulky, dirty, replaying, closing, ended].map(WorkList::capacity_bytes).iter().sum()
     }
 
     pub fn give_back(&mut self) {
-        let Self { ready, dirty, replaying, closing, ended, frames_at_turn: _, read_in_turn: _ } = self;
-        for list in [ready, dirty, replaying, closing, ended] {
+        let Self { ready, bulky, dirty, replaying, closing, ended, frames_at_turn: _, read_in_turn: _ } =
+            self;
+        for list in [ready, bulky, dirty, replaying, closing, ended] {
             list.give_back();
         }
+    }
+
+    /// A connection is to be looked at in the reading phase.
+    pub fn mark_ready<T>(&mut self, connection: &mut Connection<T>, token: Token) {
+        let list = if connection.is_bulky { &mut self.bulky } else { &mut self.ready };
+        list.mark(&mut connection.in_ready, token);
     }
 }
 
@@ -156,6 +168,7 @@ impl<T: Transport> Engine<T> {
             streams: Streams::default(),
             frames: Frames::default(),
             wheel: Wheel::default(),
+            timers_fired_at: now.time,
             census: Census::default(),
             mint: Mint::new(seed),
             clients: BTreeMap::new(),
@@ -226,8 +239,10 @@ impl<T: Transport> Engine<T> {
             closing: None,
             readable: false,
             writable: true,
+            waits: false,
             read_closed: false,
             eof: false,
+            is_bulky: false,
             in_ready: false,
             in_dirty: false,
             in_replaying: false,
@@ -236,6 +251,7 @@ impl<T: Transport> Engine<T> {
             opened_at: now,
             opened_unix_ms: self.now.unix_ms,
             last_taken: now,
+            trickled_at: None,
             traffic: Traffic::default(),
         });
         self.table.insert(token, connection);
@@ -291,7 +307,7 @@ impl<T: Transport> Engine<T> {
         if readiness.readable || readiness.read_closed || readiness.error {
             connection.readable = true;
             connection.read_closed |= readiness.read_closed || readiness.error;
-            self.work.ready.mark(&mut connection.in_ready, token);
+            self.work.mark_ready(connection, token);
         }
         if readiness.writable {
             connection.writable = true;
@@ -373,7 +389,7 @@ impl<T: Transport> Engine<T> {
 
     /// The same without housekeeping: when something is owed to somebody.
     pub fn next_due(&self) -> Option<Time> {
-        if !self.work.ready.is_empty() || !self.work.replaying.is_empty() {
+        if [&self.work.ready, &self.work.bulky, &self.work.replaying].iter().any(|list| !list.is_empty()) {
             return Some(self.now.time);
         }
         let times = [
@@ -423,7 +439,7 @@ impl<T: Transport> Engine<T> {
             && (connection.readable || !connection.input.is_empty())
             && connection.may_read(&self.settings)
         {
-            self.work.ready.mark(&mut connection.in_ready, token);
+            self.work.mark_ready(connection, token);
         }
     }
 

@@ -30,7 +30,7 @@ impl<T: Transport> Engine<T> {
     /// Its share of this turn is used up: the ready list brings it back in the next.
     pub(super) fn write_on_next_turn(&mut self, token: Token) {
         if let Some(connection) = self.table.get_mut(token) {
-            self.work.ready.mark(&mut connection.in_ready, token);
+            self.work.mark_ready(connection, token);
         }
     }
 
@@ -43,6 +43,7 @@ impl<T: Transport> Engine<T> {
             if !connection.writable || connection.out.is_empty() {
                 break;
             }
+            let waited = connection.waits;
             let plan = &mut self.scratch.plan;
             connection.out.plan(&self.frames, &self.commands, plan);
             let io = &mut connection.io;
@@ -50,7 +51,13 @@ impl<T: Transport> Engine<T> {
                 Ok(written) => {
                     connection.writable = written == plan.bytes();
                     connection.traffic.bytes_out += written as u64;
-                    connection.last_taken = if written > 0 { self.now.time } else { connection.last_taken };
+                    connection.waits = !connection.writable;
+                    if written > 0 {
+                        connection.last_taken = self.now.time;
+                        if waited || connection.waits {
+                            connection.trickled_at = Some(self.now.time);
+                        }
+                    }
                     connection.out.commit(&mut self.frames, &mut self.commands, plan, written);
                     taken += written;
                 }

@@ -3,7 +3,9 @@
 use super::connection::{Connection, Farewell, Session};
 use super::engine::Engine;
 use crate::id::{Reason, Token};
-use crate::limits::{MAX_LAST_WORDS_BYTES, READ_BYTES_PER_TURN, READ_CHUNK_BYTES};
+use crate::limits::{
+    BULKY_BYTES_PER_TURN, BULKY_READ_BYTES, MAX_LAST_WORDS_BYTES, READ_BYTES_PER_TURN, READ_CHUNK_BYTES,
+};
 use crate::net::transport::Transport;
 use std::io;
 
@@ -13,27 +15,34 @@ impl<T: Transport> Engine<T> {
         self.begin_share();
         self.restart_stopwatch();
         let mut ready = self.work.ready.take();
-        let mut served = 0;
-        for token in &ready {
-            if self.is_share_spent() || self.work.read_in_turn > READ_BYTES_PER_TURN {
-                break;
-            }
-            served += 1;
-            if let Some(connection) = self.table.get_mut(*token) {
-                connection.in_ready = false;
-                if connection.writable && !connection.out.is_empty() {
-                    self.work.dirty.mark(&mut connection.in_dirty, *token); // its share of the last turn was used up
-                }
-                {
-                    let _charge = self.charge_to(*token);
-                    self.read(*token);
-                }
-                self.resume_replay(*token);
-                self.clock(*token);
-            }
-        }
+        let served = self.read_some(&ready, READ_BYTES_PER_TURN);
         ready.drain(..served);
         self.work.ready.put_back(ready);
+        let mut bulky = self.work.bulky.take();
+        let served = self.read_some(&bulky, self.work.read_in_turn + BULKY_BYTES_PER_TURN);
+        bulky.drain(..served);
+        self.work.bulky.put_back(bulky);
+    }
+
+    /// Reads one after another until this turn has read `most` bytes; how many had their turn.
+    fn read_some(&mut self, tokens: &[Token], most: usize) -> usize {
+        for (served, token) in tokens.iter().enumerate() {
+            if self.is_share_spent() || self.work.read_in_turn >= most {
+                return served;
+            }
+            let Some(connection) = self.table.get_mut(*token) else { continue };
+            connection.in_ready = false;
+            if connection.writable && !connection.out.is_empty() {
+                self.work.dirty.mark(&mut connection.in_dirty, *token); // its share of the last turn was used up
+            }
+            {
+                let _charge = self.charge_to(*token);
+                self.read(*token);
+            }
+            self.resume_replay(*token);
+            self.clock(*token);
+        }
+        tokens.len()
     }
 
     fn read(&mut self, token: Token) {
@@ -61,7 +70,10 @@ impl<T: Transport> Engine<T> {
                 buffer[..kept].copy_from_slice(&connection.input);
                 connection.input = Vec::new();
                 connection.traffic.bytes_in += received as u64;
-                self.work.read_in_turn += received;
+                // What was kept costs as much as what comes anew.
+                let brought = if connection.unparsed { kept } else { received };
+                self.work.read_in_turn += brought;
+                connection.is_bulky = brought >= BULKY_READ_BYTES;
                 self.consume(token, &mut buffer[..kept + received], received);
             }
             Err(error) => self.lose(token, &error),
@@ -121,7 +133,7 @@ impl<T: Transport> Engine<T> {
         } else if connection.eof && !connection.unparsed {
             self.peer_finished(token);
         } else if may_read && (connection.readable || connection.unparsed) {
-            self.work.ready.mark(&mut connection.in_ready, token);
+            self.work.mark_ready(connection, token);
         }
         self.advance_timer(token);
         self.drain_further(token);

@@ -98,7 +98,7 @@ impl<T: Transport> Engine<T> {
         }
         // Its share of this turn is used up: the next turn goes on.
         if let Some(connection) = self.table.get_mut(token) {
-            self.work.ready.mark(&mut connection.in_ready, token);
+            self.work.mark_ready(connection, token);
         }
     }
 

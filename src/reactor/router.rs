@@ -7,7 +7,7 @@ use super::send::queued_bytes;
 use crate::core::frames::{INLINE_BYTES, Payload};
 use crate::fault::{Fault as Planted, planted};
 use crate::id::{Reason, Token};
-use crate::limits::{MAX_FRAGMENT_BYTES, MAX_MESSAGE_BYTES, MAX_PING_BYTES};
+use crate::limits::{MAX_FRAGMENT_BYTES, MAX_MESSAGE_BYTES, MAX_PING_BYTES, ROUTER_FRAMES_PER_TURN};
 use crate::net::transport::Transport;
 use crate::proto::router::{Fault, HEADER_BYTES, Kind, flags, header, system_frame};
 use crate::session::router::{Bound, FromRouter};
@@ -15,7 +15,10 @@ use crate::session::router::{Bound, FromRouter};
 impl<T: Transport> Engine<T> {
     /// Carries out the whole frames at the front of `input`. True if it stopped before the last one.
     pub(super) fn consume_router(&mut self, token: Token, input: &mut &[u8]) -> bool {
-        while !self.is_share_spent() {
+        for _ in 0..ROUTER_FRAMES_PER_TURN {
+            if self.is_share_spent() {
+                break;
+            }
             let Some(connection) = self.table.get_mut(token) else { return false };
             if connection.closing.is_some() {
                 return false;

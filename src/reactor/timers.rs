@@ -14,7 +14,7 @@ use crate::id::{Class, Reason, Token};
 use crate::net::transport::Transport;
 use crate::proto::router::{HEADER_BYTES, Kind, header};
 use crate::proto::websocket;
-use crate::session::heartbeat::Beat;
+use crate::session::heartbeat::{Acks, Beat};
 use crate::session::http::Waiting;
 use crate::session::websocket::settings_of;
 use std::time::Duration;
@@ -24,6 +24,7 @@ impl<T: Transport> Engine<T> {
         while let Some(due) = self.wheel.pop(self.now.time) {
             self.due(due);
         }
+        self.timers_fired_at = self.now.time;
         if !planted(Fault::KeepShadow) {
             self.shadows.expire(self.now.time, self.settings.shadow.keep);
         }
@@ -183,16 +184,21 @@ impl<T: Transport> Engine<T> {
         let now = self.now.time;
         let Some(connection) = self.table.get_mut(token) else { return };
         let io = &connection.io;
-        let acked = || io.info().map(|info| info.acked_bytes);
+        let trickled_at = connection.trickled_at;
+        let acks =
+            || io.info().map(|info| Acks { bytes: info.acked_bytes, host_is_silent: info.unanswered > 1 });
         let (beat, ping): (_, &'static [u8]) = match &mut connection.session {
             Session::Router(session) => {
                 let settings = &self.settings.router.heartbeat;
-                (session.heartbeat.beat(now, settings, ROUTER_PING.len() as u64, acked), &ROUTER_PING)
+                (
+                    session.heartbeat.beat(now, settings, ROUTER_PING.len() as u64, trickled_at, acks),
+                    &ROUTER_PING,
+                )
             }
             Session::WebSocket(session) => {
                 let settings = settings_of(&self.settings, connection.class);
                 let ping = websocket::ping();
-                (session.heartbeat.beat(now, &settings.heartbeat, ping.len() as u64, acked), ping)
+                (session.heartbeat.beat(now, &settings.heartbeat, ping.len() as u64, trickled_at, acks), ping)
             }
             _ => return,
         };

@@ -389,7 +389,14 @@ impl Transport for SimSocket {
         let since = link.shared.now.get().since(link.last_taken);
         let last_ack_ms =
             if link.did.dead { since } else { since.min(Duration::from_secs(20)) }.as_millis() as u32;
-        link.tells_info.then(|| Info { rtt_us: 100, retransmits: 0, acked_bytes: link.acked(), last_ack_ms })
+        let unanswered = if link.did.dead { 3 } else { 0 };
+        link.tells_info.then(|| Info {
+            rtt_us: 100,
+            retransmits: 0,
+            acked_bytes: link.acked(),
+            last_ack_ms,
+            unanswered,
+        })
     }
 
     fn close(mut self) {
