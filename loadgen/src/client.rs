@@ -6,15 +6,12 @@ use crate::router::Router;
 use crate::watcher::Watcher;
 use crate::world::World;
 
-/// Clients of three kinds in one world.
-pub enum AnyClient<R, C, W> {
-    Router(Box<R>),
-    Caller(Box<C>),
-    Watcher(Box<W>),
-}
-
 /// The clients of a run.
-pub type Client = AnyClient<Router, Caller, Watcher>;
+pub enum Client {
+    Router(Box<Router>),
+    Caller(Box<Caller>),
+    Watcher(Box<Watcher>),
+}
 
 impl Client {
     /// The load begins. Routers have begun when they were bound.
@@ -36,12 +33,7 @@ impl Client {
     }
 }
 
-impl<World, R, C, W> reactor::Client for AnyClient<R, C, W>
-where
-    R: reactor::Client<World = World>,
-    C: reactor::Client<World = World>,
-    W: reactor::Client<World = World>,
-{
+impl reactor::Client for Client {
     type World = World;
 
     fn connected(&mut self, world: &mut World, link: &mut Link<'_>) {

@@ -1,5 +1,7 @@
 //! The frame of the router link (contract, section 1): a header of 12 bytes, big-endian, then name and body.
 
+pub mod stream;
+
 use std::borrow::Cow;
 use std::collections::HashMap;
 
@@ -11,6 +13,11 @@ pub const BYE: u8 = 0x05;
 pub const COMMAND: u8 = 0x10;
 pub const REPLY: u8 = 0x11;
 pub const EVENT: u8 = 0x12;
+pub const OPEN: u8 = 0x20;
+pub const ITEM: u8 = 0x21;
+pub const ACK: u8 = 0x22;
+pub const END: u8 = 0x23;
+pub const CANCEL: u8 = 0x24;
 
 pub const MORE: u8 = 0x01;
 pub const ERROR: u8 = 0x02;
@@ -75,6 +82,11 @@ pub fn encode_message(out: &mut Vec<u8>, kind: u8, flags: u8, id: u32, name: &st
         (name, rest) = ("", behind);
     }
     encode(out, kind, flags, id, name, rest);
+}
+
+/// Whether `name` may be that of a command or a stream.
+fn is_name(name: &str) -> bool {
+    (1..=64).contains(&name.len()) && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"._:-".contains(&b))
 }
 
 /// What WELCOME says.
@@ -192,9 +204,7 @@ impl Commands {
     }
 
     fn begin(&mut self, frame: &Frame<'_>) -> Result<(), String> {
-        let named = (1..=64).contains(&frame.name.len())
-            && frame.name.bytes().all(|b| b.is_ascii_alphanumeric() || b"._:-".contains(&b));
-        if !named {
+        if !is_name(frame.name) {
             return Err(format!("COMMAND with the name {:?}", frame.name));
         }
         if frame.id != 0 {

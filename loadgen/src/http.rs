@@ -1,6 +1,11 @@
-//! Requests and answers of HTTP/1.1, as far as the contract's section 3 uses them: every answer has a Content-Length.
+//! Requests and answers of HTTP/1.1, as far as the contract's section 3 uses them: an answer has a Content-Length, or is a
+//! long one in chunks ([`LongAnswer`]).
+
+mod long;
 
 use std::io::Write;
+
+pub use long::LongAnswer;
 
 /// One answer as it lies in the read buffer.
 #[derive(Debug, PartialEq)]
@@ -31,11 +36,41 @@ pub fn post(out: &mut Vec<u8>, path: &str, host: &str, content_type: &str, body:
     out.extend_from_slice(body);
 }
 
+/// Appends a GET, with further header lines `extra`, each with its line end.
+pub fn get(out: &mut Vec<u8>, path: &str, host: &str, extra: &str) {
+    let _ = write!(out, "GET {path} HTTP/1.1\r\nHost: {host}\r\n{extra}\r\n");
+}
+
+/// How long a body is.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Framing {
+    /// Of 101 and 204.
+    Bodiless,
+    Length(usize),
+    Chunked,
+}
+
 /// The answer at the start of `bytes` and its length, or `None` while it is incomplete.
 ///
 /// # Errors
-/// What is not HTTP/1.1, and an answer without exactly one Content-Length (a 101 has none).
+/// As [`head`]; an answer in chunks.
 pub fn decode(bytes: &[u8]) -> Result<Option<(Response<'_>, usize)>, String> {
+    let Some((mut response, framing, head_len)) = head(bytes)? else { return Ok(None) };
+    let length = match framing {
+        Framing::Bodiless => 0,
+        Framing::Length(length) => length,
+        Framing::Chunked => return Err("an answer in chunks".into()),
+    };
+    let Some(body) = bytes.get(head_len..head_len + length) else { return Ok(None) };
+    response.body = body;
+    Ok(Some((response, head_len + length)))
+}
+
+/// The head of the answer at the start of `bytes` (its body empty still) and its length, or `None` while it is incomplete.
+///
+/// # Errors
+/// What is not HTTP/1.1, and a body without exactly one of Content-Length and chunks (101 and 204 have none).
+pub fn head(bytes: &[u8]) -> Result<Option<(Response<'_>, Framing, usize)>, String> {
     let mut headers = [httparse::EMPTY_HEADER; 32];
     let mut head = httparse::Response::new(&mut headers);
     let head_len = match head.parse(bytes) {
@@ -51,16 +86,19 @@ pub fn decode(bytes: &[u8]) -> Result<Option<(Response<'_>, usize)>, String> {
         accept: None,
         body: &[],
     };
-    let (mut content_length, mut upgrade, mut connection_upgrade) = (None, false, false);
+    let (mut framing, mut upgrade, mut connection_upgrade) = (None, false, false);
     for header in head.headers.iter() {
         let value =
             std::str::from_utf8(header.value).map_err(|_| "a header that is not UTF-8".to_string())?.trim();
         match header.name.to_ascii_lowercase().as_str() {
-            "content-length" if content_length.is_none() => {
-                content_length =
-                    Some(value.parse::<usize>().map_err(|_| format!("Content-Length {value:?}"))?);
+            "content-length" | "transfer-encoding" if framing.is_some() => {
+                return Err("a length that is said twice".into());
             }
-            "content-length" => return Err("two Content-Lengths".into()),
+            "content-length" => {
+                let length = value.parse().map_err(|_| format!("Content-Length {value:?}"))?;
+                framing = Some(Framing::Length(length));
+            }
+            "transfer-encoding" if value == "chunked" => framing = Some(Framing::Chunked),
             "transfer-encoding" => return Err(format!("Transfer-Encoding {value:?}")),
             "content-type" => response.content_type = value,
             "berth-error" => response.router_error = value == "router",
@@ -73,19 +111,12 @@ pub fn decode(bytes: &[u8]) -> Result<Option<(Response<'_>, usize)>, String> {
             _ => {}
         }
     }
-    if response.status == 101 {
-        if !upgrade || !connection_upgrade {
-            return Err("101 without Upgrade: websocket and Connection: Upgrade".into());
-        }
-        return Ok(Some((response, head_len)));
+    if response.status == 101 && !(upgrade && connection_upgrade) {
+        return Err("101 without Upgrade: websocket and Connection: Upgrade".into());
     }
-    if response.status == 204 {
-        return Ok(Some((response, head_len)));
-    }
-    let length = content_length.ok_or("an answer without Content-Length")?;
-    let Some(body) = bytes.get(head_len..head_len + length) else { return Ok(None) };
-    response.body = body;
-    Ok(Some((response, head_len + length)))
+    let bodiless = matches!(response.status, 101 | 204).then_some(Framing::Bodiless);
+    let framing = bodiless.or(framing).ok_or("an answer without a length")?;
+    Ok(Some((response, framing, head_len)))
 }
 
 #[cfg(test)]

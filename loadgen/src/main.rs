@@ -33,6 +33,8 @@ fn main() -> ExitCode {
         }
         Mode::Soak => scenario::soak::command(options),
         Mode::Failures => scenario::failures::command(&options),
+        Mode::Fleets => scenario::fleets::command(&options),
+        Mode::Streams => scenario::fleets::streams_command(&options),
         Mode::Fleet => fleet::fleet(options).map(|()| true),
         Mode::CompareRelay | Mode::CompareFanout => {
             let contest =

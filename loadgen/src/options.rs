@@ -6,6 +6,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use lexopt::prelude::*;
 
+use crate::scenario::streams::Plan;
+
 /// The addresses of the daemon's four listeners.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Addresses {
@@ -80,6 +82,8 @@ pub struct Options {
     pub only: Option<String>,
     pub quick: bool,
     pub planted: bool,
+    /// Of `loadgen streams`; `routers` and `json_share` stand above.
+    pub plan: Plan,
 }
 
 impl Default for Options {
@@ -128,6 +132,7 @@ impl Default for Options {
             only: None,
             quick: false,
             planted: false,
+            plan: Plan::default(),
         }
     }
 }
@@ -141,6 +146,8 @@ pub enum Mode {
     CompareFanout,
     Soak,
     Failures,
+    Fleets,
+    Streams,
 }
 
 /// The longest body that fits into every way: base64 in a WebSocket message of 64 KiB.
@@ -173,9 +180,11 @@ pub fn parse(args: impl IntoIterator<Item = std::ffi::OsString>) -> Result<(Mode
         ["compare", "fanout"] => Mode::CompareFanout,
         ["soak"] => Mode::Soak,
         ["failures"] => Mode::Failures,
+        ["fleets"] => Mode::Fleets,
+        ["streams"] => Mode::Streams,
         ref other => {
             return Err(format!(
-                "no mode {:?}: run, fleet, compare relay, compare fanout, soak or failures",
+                "no mode {:?}: run, fleet, compare relay, compare fanout, soak, failures, fleets or streams",
                 other.join(" ")
             ));
         }
@@ -203,11 +212,15 @@ fn option(name: &str, parser: &mut lexopt::Parser, options: &mut Options) -> Res
         *switch = true;
         return Ok(());
     }
-    if !KNOWN.contains(&name) {
+    let of_plan = Plan::OPTIONS.contains(&name);
+    if !of_plan && !KNOWN.contains(&name) {
         return Err("no such option; see loadgen --help".into());
     }
     let value = parser.value().map_err(|e| e.to_string())?.to_string_lossy().into_owned();
     let value = value.as_str();
+    if of_plan {
+        return options.plan.set(name, value);
+    }
     match name {
         "router" => options.addresses.router = number(value)?,
         "http" => options.addresses.http = number(value)?,
@@ -303,7 +316,7 @@ const KNOWN: &[&str] = &[
     "only",
 ];
 
-fn number<T: std::str::FromStr>(value: &str) -> Result<T, String> {
+pub(crate) fn number<T: std::str::FromStr>(value: &str) -> Result<T, String> {
     value.parse().map_err(|_| format!("{value:?} will not do"))
 }
 
@@ -313,15 +326,15 @@ fn rate(value: &str) -> Result<f64, String> {
     })
 }
 
-fn seconds(value: &str, unit: f64) -> Result<Duration, String> {
+pub(crate) fn seconds(value: &str, unit: f64) -> Result<Duration, String> {
     Ok(Duration::from_secs_f64(rate(value)?.min(1e9) * unit))
 }
 
-fn share(value: &str) -> Result<f64, String> {
+pub(crate) fn share(value: &str) -> Result<f64, String> {
     rate(value).and_then(|share| if share <= 1.0 { Ok(share) } else { Err(format!("{value:?} is over 1")) })
 }
 
-fn sizes(value: &str) -> Result<Sizes, String> {
+pub(crate) fn sizes(value: &str) -> Result<Sizes, String> {
     let (low, high) = value.split_once('-').unwrap_or((value, value));
     let sizes = (number(low)?, number(high)?);
     if sizes.0 <= sizes.1 && sizes.1 <= MAX_BODY_BYTES {

@@ -31,7 +31,7 @@ struct EventJson<'a> {
 
 /// `len` bytes that follow from `key` and `len`, so that a shorter one is no beginning of a longer one; printable and
 /// free of what JSON escapes if `text`.
-fn fill(out: &mut Vec<u8>, key: u64, len: usize, text: bool) {
+pub(crate) fn fill(out: &mut Vec<u8>, key: u64, len: usize, text: bool) {
     const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
     let mut random = Random::new(key ^ mix(len as u64));
     let end = out.len() + len;

@@ -6,9 +6,10 @@ use std::time::Duration;
 use crate::route::Route;
 use crate::stats::Latency;
 
-use super::client::Client;
+use super::client::{Actor, Client};
 use super::judge::Shadow;
-use super::script::{Scale, Scenario};
+use super::pace::Pace;
+use super::script::{Planted, Scale, Scenario};
 use super::stage::Stage;
 use super::way::Way;
 use super::world::Calls;
@@ -16,8 +17,7 @@ use super::world::Calls;
 pub const SCENARIO: Scenario = Scenario {
     name: "akka",
     then: "big messages starved the heartbeats: nodes were lost until the pause was raised to 45 s",
-    own: LATE,
-    plant: "StarveHeartbeats",
+    planted: Some(Planted { own: LATE, fault: "StarveHeartbeats" }),
     routers: |scale| scale.pick(24, 8),
     config: "\
 router.heartbeat.interval_s = 1
@@ -51,7 +51,7 @@ fn play(stage: &mut Stage, scale: Scale) -> Result<String, String> {
         ..Calls::default()
     };
     let routers = stage.add_routers(0..ids, |router| {
-        router.reads_per_second = Some(BYTES_PER_SECOND);
+        router.pace = Some(Pace::new(BYTES_PER_SECOND));
         router.probe_every = Some(PROBE_EVERY);
     });
     let route = Route {

@@ -10,6 +10,7 @@ use crate::http::{self, Response};
 use crate::reactor::{self, Ended, Link};
 use crate::timers::SECOND;
 
+use super::client::Actor;
 use super::way::{LEAVE, Way};
 use super::world::{Calls, World};
 
@@ -51,22 +52,6 @@ impl Caller {
             answered: 0,
             outstanding: VecDeque::new(),
             scheduled: false,
-        }
-    }
-
-    pub fn is_up(&self) -> bool {
-        self.up
-    }
-
-    pub fn waits(&self) -> bool {
-        !self.outstanding.is_empty()
-    }
-
-    /// Begins to call, after a random part of the pause.
-    pub fn begin(&mut self, world: &mut World, link: &mut Link<'_>) {
-        if self.up && !self.scheduled {
-            let pause = self.calls.pause.as_nanos() as f64 * world.random.fraction();
-            self.schedule(link, pause as u64);
         }
     }
 
@@ -145,12 +130,34 @@ impl Caller {
             world.errors.add(&kind, String::from_utf8_lossy(&response.body[..response.body.len().min(300)]));
         }
     }
+}
+
+impl Actor for Caller {
+    fn is_settled(&self) -> bool {
+        self.up
+    }
+
+    fn is_up(&self) -> bool {
+        self.up
+    }
+
+    fn waits(&self) -> bool {
+        !self.outstanding.is_empty()
+    }
 
     /// Leaves after `delay`, with RST or FIN; whatever was outstanding then is hung up on.
-    pub fn leave_in(&mut self, link: &mut Link<'_>, delay: Duration, way: Way) {
+    fn leave_in(&mut self, link: &mut Link<'_>, delay: Duration, way: Way) {
         if self.up && self.leaving.is_none() {
             self.leaving = Some(way);
             link.wake_at(link.now + delay.as_nanos() as u64, LEAVE);
+        }
+    }
+
+    /// Begins to call, after a random part of the pause.
+    fn begin(&mut self, world: &mut World, link: &mut Link<'_>) {
+        if self.up && !self.scheduled {
+            let pause = self.calls.pause.as_nanos() as f64 * world.random.fraction();
+            self.schedule(link, pause as u64);
         }
     }
 }

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use super::judge::{Shadow, mebibytes};
-use super::script::{Scale, Scenario};
+use super::script::{Planted, Scale, Scenario};
 use super::stage::Stage;
 use super::way::Way;
 use super::world::Calls;
@@ -12,8 +12,7 @@ use super::world::Calls;
 pub const SCENARIO: Scenario = Scenario {
     name: "erlang",
     then: "the worker kept what each call had built, until the VM died",
-    own: FLAT,
-    plant: "HoardReplies",
+    planted: Some(Planted { own: FLAT, fault: "HoardReplies" }),
     routers: |scale| scale.pick(50, 16),
     config: "shadow.keep_s = 0\n",
     play,

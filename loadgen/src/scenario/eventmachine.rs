@@ -9,7 +9,7 @@ use crate::watcher::Kind;
 use super::client::Client;
 use super::judge::{LIVE, Shadow, mebibytes};
 use super::router::Emit;
-use super::script::{Scale, Scenario};
+use super::script::{Planted, Scale, Scenario};
 use super::stage::Stage;
 use super::way::Way;
 use super::world::Calls;
@@ -17,8 +17,7 @@ use super::world::Calls;
 pub const SCENARIO: Scenario = Scenario {
     name: "eventmachine",
     then: "200 routers: 73 MB grew to 3.47 GB in 30 h",
-    own: LIVE,
-    plant: "LeakConnection",
+    planted: Some(Planted { own: LIVE, fault: "LeakConnection" }),
     routers: |scale| scale.pick(200, 60),
     config: "\
 router.heartbeat.interval_s = 1

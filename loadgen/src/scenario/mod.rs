@@ -1,18 +1,25 @@
-//! The five failures that Berth exists to make impossible, each as a scenario against a daemon of its own, and the soak,
-//! which is all of them at once for hours.
+//! Scenarios, each against a daemon of its own: the five failures that Berth exists to make impossible, big results and whole
+//! fleets, and the soak, which is all of the failures at once for hours.
 
 pub mod akka;
 pub mod caller;
 pub mod client;
+pub mod consumer;
 pub mod erlang;
 pub mod eventmachine;
 pub mod failures;
+pub mod fleets;
+pub mod job;
 pub mod judge;
+pub mod pace;
+pub mod perform;
+pub mod replies;
 pub mod router;
 pub mod scala_remote_actors;
 pub mod script;
 pub mod soak;
 pub mod stage;
+pub mod streams;
 pub mod vapor;
 pub mod watcher;
 pub mod way;
@@ -25,7 +32,7 @@ use std::sync::atomic::AtomicBool;
 use crate::options::Options;
 use crate::run::{raise_descriptor_limit, stop_flag};
 
-/// What `loadgen failures` and `loadgen soak` have in common.
+/// What all commands that play scenarios have in common.
 pub struct Show {
     pub program: PathBuf,
     pub daemon_log: Option<PathBuf>,

@@ -1,6 +1,5 @@
 //! A router of a scenario: it can freeze, vanish, come back from elsewhere, read slowly, and measure heartbeats.
 
-use std::collections::VecDeque;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
@@ -11,8 +10,13 @@ use crate::random::Random;
 use crate::reactor::{self, Ended, Link};
 use crate::route::Route;
 use crate::router::encode_event;
+use crate::stream::{Filled, Serving};
 use crate::timers::SECOND;
 
+use super::client::Actor;
+use super::job::Shelf;
+use super::pace::Pace;
+use super::replies::Replies;
 use super::way::{GONE, LEAVE, Way};
 use super::world::World;
 
@@ -43,24 +47,15 @@ const HEARTBEAT: u8 = 0;
 const EVENT: u8 = 1;
 const READ: u8 = 2;
 const PROBE: u8 = 3;
-/// How often a slow reader reads.
-const READ_EVERY: u64 = SECOND / 100;
-/// Fragments of long replies that are handed to the kernel at a time: a PING of ours waits behind so many.
-const FRAGMENTS_AHEAD: usize = 2;
 const PROBE_ID: u32 = 7;
-
-struct Reply {
-    id: u32,
-    flags: u8,
-    body: Vec<u8>,
-    sent: usize,
-}
+/// How long a router that broke its connection on purpose is away.
+const RETURN_AFTER: u64 = SECOND / 20;
 
 pub struct Router {
     index: u32,
     pub emit: Emit,
-    /// Bytes a second that it reads; `None` is whatever comes.
-    pub reads_per_second: Option<usize>,
+    /// How it reads; `None` is whatever comes.
+    pub pace: Option<Pace>,
     /// It reads nothing at all, but is otherwise well.
     pub deaf: bool,
     /// How often it PINGs to measure.
@@ -71,7 +66,10 @@ pub struct Router {
     session_id: String,
     leaving: Option<Way>,
     commands: Commands,
-    replies: VecDeque<Reply>,
+    replies: Replies,
+    serving: Serving,
+    /// The connection breaks for a stream's sake: a new one comes at once.
+    returning: bool,
     interval: u64,
     timeout: u64,
     last_heard: u64,
@@ -81,8 +79,6 @@ pub struct Router {
     bye: Option<String>,
     /// A bit for each of EVENT, READ and PROBE that is set.
     ticking: u8,
-    /// When a slow reader last read.
-    read_at: u64,
 }
 
 impl Router {
@@ -90,7 +86,7 @@ impl Router {
         Self {
             index,
             emit: Emit::default(),
-            reads_per_second: None,
+            pace: None,
             deaf: false,
             probe_every: None,
             frozen_for: Duration::from_secs(10),
@@ -98,7 +94,9 @@ impl Router {
             session_id: String::new(),
             leaving: None,
             commands: Commands::default(),
-            replies: VecDeque::new(),
+            replies: Replies::default(),
+            serving: Serving::default(),
+            returning: false,
             interval: 0,
             timeout: 0,
             last_heard: 0,
@@ -107,16 +105,7 @@ impl Router {
             probe_sent: None,
             bye: None,
             ticking: 0,
-            read_at: 0,
         }
-    }
-
-    pub fn is_bound(&self) -> bool {
-        self.session == Session::Bound
-    }
-
-    pub fn is_up(&self) -> bool {
-        self.session != Session::Down
     }
 
     fn frame(&mut self, world: &mut World, link: &mut Link<'_>, frame: &Frame<'_>) -> Result<(), String> {
@@ -147,6 +136,10 @@ impl Router {
                 }
                 Gathered::Part | Gathered::Aborted => Ok(()),
             },
+            (frame::OPEN | frame::ACK | frame::CANCEL, Session::Bound) => {
+                let mut shelf = Shelf { router: self.index, jobs: &mut world.jobs };
+                self.serving.take(frame, &mut shelf, link.out)
+            }
             (kind, session) => Err(format!("a frame of kind {kind:#04x} in {session:?}")),
         }
     }
@@ -165,27 +158,6 @@ impl Router {
         link.wake_at(link.now + self.interval, HEARTBEAT);
         self.begin(world, link);
         Ok(())
-    }
-
-    /// Begins what the session is to do: also when that has changed meanwhile.
-    pub fn begin(&mut self, world: &mut World, link: &mut Link<'_>) {
-        if self.session != Session::Bound || self.leaving.is_some() {
-            return;
-        }
-        if let Some(every) = self.emit.every {
-            // A random phase, so that the fleet does not speak in chorus.
-            self.tick(link, (every.as_nanos() as f64 * world.random.fraction()) as u64, EVENT);
-        }
-        if self.deaf {
-            link.allow(Some(0));
-        } else if self.reads_per_second.is_some() {
-            self.tick(link, 0, READ);
-        } else {
-            link.allow(None);
-        }
-        if let Some(every) = self.probe_every {
-            self.tick(link, (every.as_nanos() as f64 * world.random.fraction()) as u64, PROBE);
-        }
     }
 
     /// Sets one of the timers that go on by themselves, unless it is set already.
@@ -251,19 +223,7 @@ impl Router {
         if command.name == "fail" {
             flags |= frame::ERROR;
         }
-        if body.len() <= frame::MAX_FRAGMENT_BYTES {
-            frame::encode(link.out, frame::REPLY, flags, command.id, "", &body);
-        } else {
-            self.replies.push_back(Reply { id: command.id, flags, body, sent: 0 });
-        }
-    }
-
-    /// Leaves in `way` after `delay`.
-    pub fn leave_in(&mut self, link: &mut Link<'_>, delay: Duration, way: Way) {
-        if self.session != Session::Down && self.leaving.is_none() {
-            self.leaving = Some(way);
-            link.wake_at(link.now + delay.as_nanos() as u64, LEAVE);
-        }
+        self.replies.send(link.out, command.id, flags, body);
     }
 
     /// Leaves now.
@@ -283,6 +243,43 @@ impl Router {
             Way::Fin | Way::Reset => {}
         }
         way.leave(world, link, self.frozen_for);
+    }
+}
+
+impl Actor for Router {
+    fn is_settled(&self) -> bool {
+        self.session == Session::Bound
+    }
+
+    fn is_up(&self) -> bool {
+        self.session != Session::Down
+    }
+
+    fn leave_in(&mut self, link: &mut Link<'_>, delay: Duration, way: Way) {
+        if self.session != Session::Down && self.leaving.is_none() {
+            self.leaving = Some(way);
+            link.wake_at(link.now + delay.as_nanos() as u64, LEAVE);
+        }
+    }
+
+    fn begin(&mut self, world: &mut World, link: &mut Link<'_>) {
+        if self.session != Session::Bound || self.leaving.is_some() {
+            return;
+        }
+        if let Some(every) = self.emit.every {
+            // A random phase, so that the fleet does not speak in chorus.
+            self.tick(link, (every.as_nanos() as f64 * world.random.fraction()) as u64, EVENT);
+        }
+        if self.deaf {
+            link.allow(Some(0));
+        } else if self.pace.is_some() {
+            self.tick(link, 0, READ);
+        } else {
+            link.allow(None);
+        }
+        if let Some(every) = self.probe_every {
+            self.tick(link, (every.as_nanos() as f64 * world.random.fraction()) as u64, PROBE);
+        }
     }
 }
 
@@ -327,7 +324,7 @@ impl reactor::Client for Router {
             _ if self.session != Session::Bound || self.leaving == Some(Way::Freeze) => return,
             _ => self.ticking &= !(1 << timer),
         }
-        match (timer, self.emit.every, self.reads_per_second, self.probe_every) {
+        match (timer, self.emit.every, &mut self.pace, self.probe_every) {
             (EVENT, Some(every), ..) => {
                 if !world.quiet {
                     for _ in 0..self.emit.burst {
@@ -336,12 +333,9 @@ impl reactor::Client for Router {
                 }
                 self.tick(link, every.as_nanos() as u64, EVENT);
             }
-            (READ, _, Some(rate), _) if !self.deaf => {
-                // By the time that has passed: the loop may have been busy with others.
-                let passed = (link.now - self.read_at).min(SECOND / 4);
-                self.read_at = link.now;
-                link.allow(Some((rate as u64 * passed / SECOND).max(1) as usize));
-                self.tick(link, READ_EVERY, READ);
+            (READ, _, Some(pace), _) if !self.deaf => {
+                let again = pace.allow(link);
+                self.tick(link, again - link.now, READ);
             }
             (PROBE, .., Some(every)) => {
                 if self.probe_sent.is_none() {
@@ -356,26 +350,21 @@ impl reactor::Client for Router {
         }
     }
 
-    /// The next fragments of long replies.
-    fn drained(&mut self, _world: &mut World, link: &mut Link<'_>) {
-        for _ in 0..FRAGMENTS_AHEAD {
-            let Some(mut reply) = self.replies.pop_front() else { return };
-            let end = (reply.sent + frame::MAX_FRAGMENT_BYTES).min(reply.body.len());
-            let more = if end < reply.body.len() { frame::MORE } else { 0 };
-            frame::encode(
-                link.out,
-                frame::REPLY,
-                reply.flags | more,
-                reply.id,
-                "",
-                &reply.body[reply.sent..end],
-            );
+    /// The next fragments of long replies, the next rows of streams.
+    fn drained(&mut self, world: &mut World, link: &mut Link<'_>) {
+        if self.returning {
+            return;
+        }
+        self.replies.advance(link.out);
+        let mut shelf = Shelf { router: self.index, jobs: &mut world.jobs };
+        if self.serving.fill(&mut shelf, link.out) == Filled::Break {
+            self.returning = true;
+            // What was sent before a FIN arrives, what was sent before an RST perhaps not.
+            let way = if world.random.chance(0.5) { Way::Fin } else { Way::Reset };
+            self.leave(world, link, way);
+        }
+        if !link.out.is_empty() {
             self.last_sent = link.now;
-            reply.sent = end;
-            if more != 0 {
-                // One after another: half-received ones count together against the limit of 1 MiB.
-                self.replies.push_front(reply);
-            }
         }
     }
 
@@ -390,6 +379,10 @@ impl reactor::Client for Router {
             world.pong_latency.record_ns(link.now - sent);
         }
         self.replies.clear();
+        self.serving.clear(&mut Shelf { router: self.index, jobs: &mut world.jobs });
+        if std::mem::take(&mut self.returning) {
+            return link.connect_at(link.now + RETURN_AFTER);
+        }
         if self.bye.as_deref() == Some("takeover") {
             world.tally.takeovers += 1;
             return;

@@ -7,7 +7,7 @@ use crate::census;
 
 use super::judge::{OBJECTS, Shadow};
 use super::router::{Emit, elsewhere};
-use super::script::{Scale, Scenario};
+use super::script::{Planted, Scale, Scenario};
 use super::stage::Stage;
 use super::way::Way;
 use super::world::Calls;
@@ -15,8 +15,7 @@ use super::world::Calls;
 pub const SCENARIO: Scenario = Scenario {
     name: "scala-remote-actors",
     then: "request and response maps grew for ever; a peer was held twice, by name and by address",
-    own: OBJECTS,
-    plant: "KeepCommandEntry",
+    planted: Some(Planted { own: OBJECTS, fault: "KeepCommandEntry" }),
     routers: |scale| scale.pick(100, 30),
     config: "",
     play,

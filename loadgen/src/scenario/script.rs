@@ -19,19 +19,26 @@ impl Scale {
     }
 }
 
-/// One failure of the past.
+/// Something that went wrong once, or could.
 pub struct Scenario {
     pub name: &'static str,
     /// The symptom of then.
     pub then: &'static str,
-    /// The finding that is about this failure and no other: it must fall short under `plant`.
-    pub own: &'static str,
-    /// The daemon's fault (its feature `planted-faults`) that brings the failure back.
-    pub plant: &'static str,
+    /// How the scenario itself is put to the test.
+    pub planted: Option<Planted>,
     /// Router ids.
     pub routers: fn(Scale) -> usize,
     /// The daemon's configuration, TOML in dotted keys.
     pub config: &'static str,
     /// Plays it and returns the figure of now.
     pub play: fn(&mut Stage, Scale) -> Result<String, String>,
+}
+
+/// The fault that brings a failure back.
+#[derive(Clone, Copy, Debug)]
+pub struct Planted {
+    /// The finding that is about this failure and no other: it must fall short under `fault`.
+    pub own: &'static str,
+    /// As the daemon's feature `planted-faults` knows it.
+    pub fault: &'static str,
 }

@@ -15,7 +15,7 @@ use crate::series::{Finding, Sample};
 use crate::watcher::Kind;
 
 use super::caller::Caller;
-use super::client::Client;
+use super::client::{Actor, Client};
 use super::router::Router;
 use super::watcher::Watcher;
 use super::way::Way;
@@ -333,7 +333,7 @@ impl Stage {
     /// As [`Self::turn`].
     pub fn hush(&mut self, patience: Duration) -> Result<(), String> {
         self.world.quiet = true;
-        let silent = self.run_until(patience, |stage| !stage.reactor.clients().any(Client::waits))?;
+        let silent = self.run_until(patience, |stage| !stage.reactor.clients().any(Actor::waits))?;
         if !silent {
             self.world.errors.add("no_answer", format!("commands without an answer after {patience:?}"));
         }

@@ -12,7 +12,7 @@ use crate::watcher::Kind;
 use super::client::Client;
 use super::judge::{RESIDENT_BOUND, RESIDENT_WITHIN, Shadow, mebibytes, stayed_resident};
 use super::router::Emit;
-use super::script::{Scale, Scenario};
+use super::script::{Planted, Scale, Scenario};
 use super::stage::Stage;
 use super::way::Way;
 use super::world::Calls;
@@ -20,8 +20,7 @@ use super::world::Calls;
 pub const SCENARIO: Scenario = Scenario {
     name: "vapor",
     then: "10,000 objects of 48 KB, four times: 26, 408, 473, 481 MB resident, with 1 MB live",
-    own: ROUND,
-    plant: "KeepMemory",
+    planted: Some(Planted { own: ROUND, fault: "KeepMemory" }),
     routers: |scale| scale.pick(100, 20),
     // Nobody is cut for being slow: everything is meant to wait at once.
     config: "\
@@ -180,6 +179,6 @@ fn set_deaf(client: &mut Client, deaf: bool) {
     match client {
         Client::Router(router) => router.deaf = deaf,
         Client::Watcher(watcher) => watcher.deaf = deaf,
-        Client::Caller(_) => {}
+        Client::Caller(_) | Client::Consumer(_) => {}
     }
 }

@@ -13,6 +13,7 @@ use crate::timers::SECOND;
 use crate::watcher::Kind;
 use crate::websocket::{self, Fragments, Message};
 
+use super::client::Actor;
 use super::way::{GONE, LEAVE, Way};
 use super::world::{Calls, World};
 
@@ -72,19 +73,6 @@ impl Watcher {
         }
     }
 
-    pub fn is_watching(&self) -> bool {
-        self.stage == Stage::Watching
-    }
-
-    pub fn is_up(&self) -> bool {
-        self.stage != Stage::Down
-    }
-
-    pub fn waits(&self) -> bool {
-        // One that has stopped will never take its answer.
-        self.outstanding.is_some() && self.leaving != Some(Way::Freeze)
-    }
-
     fn name(&self) -> String {
         format!("{} {}", self.kind.name(), self.number)
     }
@@ -116,17 +104,6 @@ impl Watcher {
                 Ok(())
             }
             _ => Err(format!("a message out of place: {}", shown(text))),
-        }
-    }
-
-    /// Begins what the client is to do: also when that has changed meanwhile.
-    pub fn begin(&mut self, world: &mut World, link: &mut Link<'_>) {
-        if self.stage != Stage::Watching || self.leaving.is_some() {
-            return;
-        }
-        link.allow(if self.deaf { Some(0) } else { None });
-        if let Some(calls) = self.calls {
-            self.tick(link, (calls.pause.as_nanos() as f64 * world.random.fraction()) as u64);
         }
     }
 
@@ -184,20 +161,44 @@ impl Watcher {
         world.tally.commands += 1;
     }
 
-    /// Leaves in `way` after `delay`.
-    pub fn leave_in(&mut self, link: &mut Link<'_>, delay: Duration, way: Way) {
-        if self.stage != Stage::Down && self.leaving.is_none() {
-            self.leaving = Some(way);
-            link.wake_at(link.now + delay.as_nanos() as u64, LEAVE);
-        }
-    }
-
     fn leave(&mut self, world: &mut World, link: &mut Link<'_>, way: Way) {
         self.leaving = Some(way);
         if way == Way::Farewell && self.stage == Stage::Watching {
             websocket::encode(link.out, websocket::CLOSE, &1000u16.to_be_bytes(), &mut world.random);
         }
         way.leave(world, link, self.frozen_for);
+    }
+}
+
+impl Actor for Watcher {
+    fn is_settled(&self) -> bool {
+        self.stage == Stage::Watching
+    }
+
+    fn is_up(&self) -> bool {
+        self.stage != Stage::Down
+    }
+
+    fn waits(&self) -> bool {
+        // One that has stopped will never take its answer.
+        self.outstanding.is_some() && self.leaving != Some(Way::Freeze)
+    }
+
+    fn leave_in(&mut self, link: &mut Link<'_>, delay: Duration, way: Way) {
+        if self.stage != Stage::Down && self.leaving.is_none() {
+            self.leaving = Some(way);
+            link.wake_at(link.now + delay.as_nanos() as u64, LEAVE);
+        }
+    }
+
+    fn begin(&mut self, world: &mut World, link: &mut Link<'_>) {
+        if self.stage != Stage::Watching || self.leaving.is_some() {
+            return;
+        }
+        link.allow(if self.deaf { Some(0) } else { None });
+        if let Some(calls) = self.calls {
+            self.tick(link, (calls.pause.as_nanos() as f64 * world.random.fraction()) as u64);
+        }
     }
 }
 

@@ -11,6 +11,8 @@ use crate::payload::{self, CommandFields};
 use crate::random::Random;
 use crate::stats::{Errors, Latency};
 
+use super::job::Job;
+
 /// What is known of a router, whatever connection it has.
 pub struct Facts {
     pub id: String,
@@ -81,6 +83,7 @@ pub struct Tally {
     pub vanished_reset: u64,
     pub takeovers: u64,
     pub connections: u64,
+    pub rows: u64,
     pub payload_bytes: u64,
 }
 
@@ -90,6 +93,8 @@ pub struct World {
     pub addresses: Addresses,
     pub routers: Vec<Facts>,
     pub ledger: Ledger,
+    /// The streams that are read, each once.
+    pub jobs: Vec<Job>,
     /// The last one-way command of each caller at each router: their order is promised.
     oneway_order: HashMap<(u32, u32), u64>,
     /// Nothing new is begun: events and commands rest.
@@ -118,6 +123,7 @@ impl World {
             addresses,
             routers: (0..routers).map(facts).collect(),
             ledger: Ledger::default(),
+            jobs: Vec::new(),
             oneway_order: HashMap::new(),
             quiet: false,
             churn: false,
