@@ -37,6 +37,8 @@ faults! {
     KeepSubscriptions,
     KeepChannel,
     KeepReplay,
+    KeepHistory,
+    KeepWatch,
     KeepRegistryEntry,
     KeepHeldBytes,
     KeepInput,

@@ -157,6 +157,28 @@ impl SessionId {
     }
 }
 
+/// Where a watcher of events stands: the run of the daemon, and the number of an event in it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct EventId {
+    pub run: u64,
+    pub number: u64,
+}
+
+impl std::fmt::Display for EventId {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{:016x}-{}", self.run, self.number)
+    }
+}
+
+impl EventId {
+    pub fn parse(text: &str) -> Option<Self> {
+        let (run, number) = text.split_once('-')?;
+        let is_number = number.bytes().all(|byte| byte.is_ascii_digit());
+        let number = number.parse().ok().filter(|_| is_number)?;
+        SessionId::parse(run).map(|run| Self { run: run.0, number })
+    }
+}
+
 /// Makes the ids that must not come again after a restart: sessions, clients, epochs.
 #[derive(Debug)]
 pub struct Mint {

@@ -40,6 +40,8 @@ pub const SLOW_READER_GRACE: Duration = Duration::from_secs(5);
 pub const MAX_LAST_WORDS_BYTES: u64 = 1_048_576;
 /// Retained values are queued at most this far ahead of what the client has taken, in bytes.
 pub const MAX_REPLAY_AHEAD_BYTES: usize = 262_144;
+/// A watcher over HTTP that nothing was queued for so long gets a comment.
+pub const COMMENT_EVERY: Duration = Duration::from_secs(15);
 /// The most requests in one JSON-RPC batch.
 pub const MAX_BATCH: usize = 16;
 /// The range of `timeout_ms`, and what it is when it is not given.
@@ -188,6 +190,10 @@ pub struct ShadowSettings {
     pub max_bytes: usize,
     /// All shadows together.
     pub max_total_bytes: usize,
+    /// Events of one router that are remembered; zero is off.
+    pub history_events: usize,
+    /// Bytes of the events of one router that are remembered; zero is off.
+    pub history_bytes: usize,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -283,6 +289,8 @@ impl Default for Settings {
                 max_topics: 32,
                 max_bytes: 65_536,
                 max_total_bytes: 256 << 20,
+                history_events: 256,
+                history_bytes: 65_536,
             },
             stream: StreamSettings { resume: Duration::from_secs(30), idle: Duration::from_secs(30) },
             max_buffered_bytes: 256 << 20,

@@ -139,10 +139,15 @@ impl Client {
         self.response_to("GET").unwrap_or_else(|error| panic!("no response: {error}"))
     }
 
+    /// The head of the next response alone; its body is then taken piece by piece, with [`Client::chunk`] or
+    /// [`Client::take`].
+    pub fn head(&mut self) -> io::Result<Response> {
+        parse_head(&self.take_until(b"\r\n\r\n")?)
+    }
+
     /// The next response to `method`, or `UnexpectedEof` when the server closed, or `WouldBlock` when it is silent.
     pub fn response_to(&mut self, method: &str) -> io::Result<Response> {
-        let head = self.take_until(b"\r\n\r\n")?;
-        let mut response = parse_head(&head)?;
+        let mut response = self.head()?;
         let bodyless = method == "HEAD" || response.status / 100 == 1 || matches!(response.status, 204 | 304);
         if bodyless {
             return Ok(response);
@@ -238,21 +243,24 @@ impl Client {
 
     fn take_chunked(&mut self) -> io::Result<Vec<u8>> {
         let mut body = Vec::new();
-        loop {
-            let line = self.take_until(b"\r\n")?;
-            let size = std::str::from_utf8(&line[..line.len() - 2]).ok();
-            let size = size.and_then(|size| usize::from_str_radix(size, 16).ok());
-            match size.ok_or_else(|| invalid("a bad chunk size"))? {
-                0 => break,
-                size => body.extend(self.take(size)?),
-            }
-            if self.take(2)? != b"\r\n" {
-                return Err(invalid("a chunk without its line end"));
-            }
+        while let Some(chunk) = self.chunk()? {
+            body.extend(chunk);
         }
-        match self.take(2)?.as_slice() {
-            b"\r\n" => Ok(body),
-            _ => Err(invalid("trailers, which nobody asked for")),
+        Ok(body)
+    }
+
+    /// The next chunk of a chunked body, or `None` for the last one, with the end of the body behind it taken too.
+    pub fn chunk(&mut self) -> io::Result<Option<Vec<u8>>> {
+        let line = self.take_until(b"\r\n")?;
+        let size = std::str::from_utf8(&line[..line.len() - 2]).ok();
+        let size = size.and_then(|size| usize::from_str_radix(size, 16).ok());
+        let size = size.ok_or_else(|| invalid("a bad chunk size"))?;
+        let data = self.take(size)?;
+        match (self.take(2)?.as_slice(), size) {
+            (b"\r\n", 0) => Ok(None),
+            (b"\r\n", _) => Ok(Some(data)),
+            (_, 0) => Err(invalid("trailers, which nobody asked for")),
+            _ => Err(invalid("a chunk without its line end")),
         }
     }
 }

@@ -14,4 +14,5 @@ pub mod kernel;
 pub mod network;
 pub mod random;
 pub mod router;
+pub mod sse;
 pub mod websocket;

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use conformance::calls::{self, Census, command_in_background, oneway, wait_for_reason};
 use conformance::daemon::Daemon;
-use conformance::frame::{Frame, kind};
+use conformance::frame::{Frame, flag, kind};
 use conformance::http::PATIENCE;
 use conformance::router::Router;
 
@@ -167,4 +167,38 @@ fn a_daemon_that_was_stopped_for_a_while_does_not_lose_its_fleet() {
     let census = Census::of(&daemon);
     assert_eq!((census.live("router"), census.reason("router", "heartbeat_timeout")), (20, 0));
     drop(routers);
+}
+
+/// The kernel of a slow reader acknowledges in lumps and has taken the PING long before the router comes to it.
+#[test]
+fn a_big_command_does_not_cost_a_slow_reader_its_session() {
+    const BYTES: usize = 400_000;
+    const BYTES_PER_S: f64 = 50_000.0;
+    let daemon = Daemon::start("router.heartbeat.interval_s = 1\nrouter.heartbeat.timeout_s = 1");
+    let mut router = Router::bind(daemon.router, "hub");
+    let caller = command_in_background(daemon.http, "hub", "big", 60_000, vec![7; BYTES]);
+    let (begun, mut taken, mut pings) = (Instant::now(), 0, 0);
+    loop {
+        let frame = router.recv();
+        taken += frame.encode().len();
+        // The pace of the reader, not a wait for anything.
+        std::thread::sleep(
+            Duration::from_secs_f64(taken as f64 / BYTES_PER_S).saturating_sub(begun.elapsed()),
+        );
+        match frame.kind {
+            kind::PING => {
+                pings += 1;
+                router.send(&Frame { kind: kind::PONG, ..frame });
+            }
+            kind::COMMAND if frame.flags & flag::MORE == 0 => {
+                router.send(&Frame::reply(frame.id, "done"));
+                break;
+            }
+            kind::COMMAND => {}
+            _ => panic!("{frame:?} after {:?}", begun.elapsed()),
+        }
+    }
+    assert!(pings > 0 && begun.elapsed() > Duration::from_secs(4), "it was not slow: {:?}", begun.elapsed());
+    assert_eq!(caller.join().expect("the caller").status, 200);
+    assert_eq!(Census::of(&daemon).count("router", "unbound"), 0);
 }

@@ -2,7 +2,7 @@
 
 use super::answers::assert_json;
 use berth::proto::jsonrpc::{
-    Body, CommandParams, EventParams, RpcError, body_bytes, body_of, by_name, codes, flatten_lines,
+    Body, CommandParams, EventParams, Origin, RpcError, body_bytes, body_of, by_name, codes, flatten_lines,
     write_body_member, write_error, write_event,
 };
 use serde_json::Value;
@@ -39,8 +39,10 @@ fn check_member(data: &[u8], body: Body<'_>) {
 }
 
 fn check_event(body: Body<'_>) {
-    for (seq, retained) in [(None, false), (Some(u64::MAX), true)] {
-        let event = EventParams { router: "hub-1", topic: "a/b", seq, body, retained };
+    let cases =
+        [(None, Origin::Live, 3), (Some(u64::MAX), Origin::Retained, 5), (Some(1), Origin::Replayed, 5)];
+    for (seq, origin, members) in cases {
+        let event = EventParams { router: "hub-1", topic: "a/b", seq, body, origin };
         let mut out = Vec::new();
         write_event(&mut out, &event);
         assert_json(&out);
@@ -50,10 +52,7 @@ fn check_event(body: Body<'_>) {
         );
         if let Ok(written) = serde_json::from_slice::<Value>(&out) {
             assert_eq!((&written["method"], &written["params"]["topic"]), (&"event".into(), &"a/b".into()));
-            assert_eq!(
-                written["params"].as_object().map(|params| params.len()),
-                Some(if retained { 5 } else { 3 })
-            );
+            assert_eq!(written["params"].as_object().map(|params| params.len()), Some(members));
         }
     }
 }

@@ -1,5 +1,6 @@
 //! The internal HTTP API (SPEC section 3): from a request's head to a call, and from outcomes to answers.
 
+pub mod events;
 mod open_mode;
 mod query;
 pub mod refusal;

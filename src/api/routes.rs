@@ -1,5 +1,6 @@
 //! From a request's head to the call that it makes.
 
+use super::events::{self, WatchCall};
 use super::query::Query;
 use super::refusal::Headers;
 use super::{Refusal, open_mode};
@@ -24,6 +25,9 @@ pub enum Call<'b> {
         json: bool,
     },
     Stream(StreamCall<'b>),
+    Watch(WatchCall<'b>),
+    /// What is published is in the body.
+    Publish,
     ListRouters(Page<'b>),
     ShowRouter(Cow<'b, str>),
     KickRouter(Cow<'b, str>),
@@ -75,6 +79,8 @@ impl Call<'_> {
                 let (router, name, query) = (own(router), own(name), own(query));
                 Call::Stream(StreamCall { router, name, window, from, query })
             }
+            Call::Watch(watch) => Call::Watch(watch.into_owned()),
+            Call::Publish => Call::Publish,
             Call::ListRouters(page) => Call::ListRouters(own_page(page)),
             Call::ShowRouter(router) => Call::ShowRouter(own(router)),
             Call::KickRouter(router) => Call::KickRouter(own(router)),
@@ -94,6 +100,7 @@ impl Call<'_> {
 enum Resource<'b> {
     Command { router: &'b str, name: &'b str },
     Stream { router: &'b str, name: &'b str },
+    Events,
     Routers,
     Router(&'b str),
     Shadow(&'b str),
@@ -109,6 +116,7 @@ impl Resource<'_> {
     fn allow(&self) -> Headers {
         match self {
             Resource::Command { .. } => &[("Allow", "POST, OPTIONS")],
+            Resource::Events => &[("Allow", "GET, HEAD, POST, OPTIONS")],
             Resource::Router(_) => &[("Allow", "GET, HEAD, DELETE, OPTIONS")],
             Resource::Shadow(_) | Resource::Client(_) => &[("Allow", "DELETE, OPTIONS")],
             _ => &[("Allow", "GET, HEAD, OPTIONS")],
@@ -132,6 +140,11 @@ pub fn route<'b>(head: &Head<'b>) -> Result<Call<'b>, Refusal> {
             command(head, router, name).map_err(|refusal| refusal.sent(false))
         }
         (Resource::Stream { router, name }, Method::Get) => stream(head, router, name),
+        (Resource::Events, Method::Get) => events::watch(head).map(Call::Watch),
+        (Resource::Events, Method::Post) => {
+            Query::<0>::parse(head.query, [])?;
+            Ok(Call::Publish)
+        }
         (Resource::Routers, Method::Get) => Ok(Call::ListRouters(page(head.query)?)),
         (Resource::Router(router), Method::Get) => {
             Ok(Call::ShowRouter(without_parameters(head, identifier(router, "router")?)?))
@@ -172,6 +185,7 @@ fn find(path: &str) -> Option<Resource<'_>> {
         [Some("routers"), Some(router), Some("streams"), Some(name), None] => {
             Resource::Stream { router, name }
         }
+        [Some("events"), None, ..] => Resource::Events,
         [Some("routers"), None, ..] => Resource::Routers,
         [Some("routers"), Some(router), None, ..] => Resource::Router(router),
         [Some("routers"), Some(router), Some("shadow"), None, _] => Resource::Shadow(router),

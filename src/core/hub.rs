@@ -19,8 +19,10 @@ pub struct Subscription {
     /// What the client calls it: unique within its connection.
     pub number: u64,
     channel: u32,
-    /// How many events there had been when it began: later ones reach it live.
+    /// The number of the last event before it began: it brings all that come later, live or out of a history.
     pub since: u64,
+    /// It reads a history and is not on its channel's list yet: events wait for it there.
+    is_reading: bool,
     by_channel: Link,
     by_client: Link,
 }
@@ -49,12 +51,18 @@ pub struct Channel {
     pub router: Option<Box<str>>,
     pub topic: Option<Box<str>>,
     subscribers: List<BY_CHANNEL>,
+    /// Those that still read a history.
+    readers: List<BY_CHANNEL>,
 }
 
 impl Channel {
     /// Nobody watches it: it should have gone with its last subscription.
     pub fn is_deserted(&self) -> bool {
-        self.subscribers.is_empty()
+        self.subscribers.is_empty() && self.readers.is_empty()
+    }
+
+    fn list(&mut self, of_readers: bool) -> &mut List<BY_CHANNEL> {
+        if of_readers { &mut self.readers } else { &mut self.subscribers }
     }
 
     /// What its names take, in bytes.
@@ -82,8 +90,8 @@ pub struct Hub {
     /// What the names of all channels take, in bytes.
     name_bytes: usize,
     count: Count,
-    /// All events so far: one count over all routers.
-    pub events: u64,
+    /// How many events and changes of presence there have been: the mark by which each comes to a client once.
+    pub shown: u64,
 }
 
 impl Default for Hub {
@@ -96,19 +104,20 @@ impl Default for Hub {
             hasher: RandomState::new(),
             name_bytes: 0,
             count: Count::default(),
-            events: 0,
+            shown: 0,
         }
     }
 }
 
 impl Hub {
-    /// Adds a subscription to the end of its client's list.
+    /// Adds a subscription to the end of its client's list, for events behind that of number `since`.
     pub fn subscribe(
         &mut self,
         client: Token,
         number: u64,
         router: Option<&str>,
         topic: Option<&str>,
+        since: u64,
         of_client: &mut OfClient,
     ) -> u32 {
         let channel = self.find(router, topic).unwrap_or_else(|| self.open(router, topic));
@@ -116,7 +125,8 @@ impl Hub {
             client,
             number,
             channel,
-            since: self.events,
+            since,
+            is_reading: false,
             by_channel: Link::default(),
             by_client: Link::default(),
         }) as u32;
@@ -126,14 +136,33 @@ impl Hub {
         key
     }
 
+    /// Takes a subscription off its channel's list until it has read the history behind `since`: see [`Self::attach`].
+    pub fn detach(&mut self, key: u32, since: u64) {
+        self.subscriptions[key as usize].since = since;
+        self.move_to(key, true);
+    }
+
+    /// It has read all there is: from now on events reach it live.
+    pub fn attach(&mut self, key: u32) {
+        self.move_to(key, false);
+    }
+
+    fn move_to(&mut self, key: u32, is_reading: bool) {
+        let subscription = &mut self.subscriptions[key as usize];
+        let was_reading = std::mem::replace(&mut subscription.is_reading, is_reading);
+        let channel = &mut self.channels[subscription.channel as usize];
+        channel.list(was_reading).remove(&mut self.subscriptions, key);
+        channel.list(is_reading).push_back(&mut self.subscriptions, key);
+    }
+
     pub fn unsubscribe(&mut self, key: u32, of_client: &mut OfClient) {
         of_client.remove(&mut self.subscriptions, key);
-        let channel_key = self.subscriptions[key as usize].channel;
+        let Subscription { channel: channel_key, is_reading, .. } = self.subscriptions[key as usize];
         let channel = &mut self.channels[channel_key as usize];
-        channel.subscribers.remove(&mut self.subscriptions, key);
+        channel.list(is_reading).remove(&mut self.subscriptions, key);
         self.subscriptions.remove(key as usize);
         self.count.unbound += 1;
-        if channel.subscribers.is_empty() && !planted(Fault::KeepChannel) {
+        if channel.is_deserted() && !planted(Fault::KeepChannel) {
             self.close(channel_key);
         }
     }
@@ -144,6 +173,7 @@ impl Hub {
             router: router.map(Into::into),
             topic: topic.map(Into::into),
             subscribers: List::default(),
+            readers: List::default(),
         };
         if planted(Fault::InternNames) {
             std::mem::forget((channel.router.clone(), channel.topic.clone()));
@@ -227,6 +257,19 @@ impl Hub {
         earlier.into_iter().any(|key| self.channel(key).takes(router, topic))
     }
 
+    /// Whether it reads a history, so that nothing reaches it live yet.
+    pub fn is_reading(&self, key: u32) -> bool {
+        self.get(key).is_reading
+    }
+
+    /// Whether another subscription of the same client has brought it event `number` of `router` on `topic`, or is about to.
+    pub fn is_brought(&self, of_client: &OfClient, but: u32, router: &str, topic: &str, number: u64) -> bool {
+        self.keys(of_client).any(|key| {
+            let other = self.get(key);
+            key != but && !other.is_reading && other.since < number && self.channel(key).takes(router, topic)
+        })
+    }
+
     /// The subscriptions of a client, in the order in which they were made.
     pub fn keys(&self, of_client: &OfClient) -> impl Iterator<Item = u32> + '_ {
         of_client.iter(&self.subscriptions)
@@ -266,8 +309,9 @@ impl Hub {
 
     /// For the audit: every subscription is on one channel, no channel is empty, and the bytes of their names.
     pub fn recount(&self) -> Result<(), String> {
-        let on_channels: usize = self.channels.iter().map(|(_, channel)| channel.subscribers.len()).sum();
-        let empty = self.channels.iter().any(|(_, channel)| channel.subscribers.is_empty());
+        let on_channel = |channel: &Channel| channel.subscribers.len() + channel.readers.len();
+        let on_channels: usize = self.channels.iter().map(|(_, channel)| on_channel(channel)).sum();
+        let empty = self.channels.iter().any(|(_, channel)| channel.is_deserted());
         if on_channels != self.len() || empty || self.index.len() != self.channels.len() {
             return Err(format!("hub: {on_channels} of {} subscriptions on channels", self.len()));
         }
@@ -306,7 +350,7 @@ mod tests {
             (None, Some(crate::id::PRESENCE)),
         ];
         for (slot, (router, topic)) in wanted.into_iter().enumerate() {
-            hub.subscribe(client(slot as u32), 1, router, topic, &mut lists[slot]);
+            hub.subscribe(client(slot as u32), 1, router, topic, 0, &mut lists[slot]);
         }
         assert_eq!(watchers(&hub, "a", "t"), [0, 1, 2, 3]);
         assert_eq!(watchers(&hub, "b", "t"), [2, 3]);
@@ -319,7 +363,7 @@ mod tests {
     fn a_channel_goes_with_its_last_subscription() {
         let (mut hub, mut list) = (Hub::default(), OfClient::default());
         for number in 0..100 {
-            hub.subscribe(client(1), number, Some("a"), Some(&format!("t{}", number / 2)), &mut list);
+            hub.subscribe(client(1), number, Some("a"), Some(&format!("t{}", number / 2)), 0, &mut list);
         }
         hub.recount().unwrap();
         for number in 0..100 {
@@ -332,10 +376,33 @@ mod tests {
     }
 
     #[test]
+    fn who_reads_a_history_is_shown_nothing_until_it_has_read_it() {
+        let (mut hub, mut list) = (Hub::default(), OfClient::default());
+        let reader = hub.subscribe(client(1), 1, Some("a"), None, 9, &mut list);
+        hub.detach(reader, 5);
+        let live = hub.subscribe(client(1), 2, Some("a"), Some("t"), 7, &mut list);
+        assert_eq!(watchers(&hub, "a", "t"), [1]);
+        assert!(watchers(&hub, "a", "u").is_empty());
+        let brought = |hub: &Hub, but, topic, number| hub.is_brought(&list, but, "a", topic, number);
+        assert!(
+            !brought(&hub, reader, "t", 7) && brought(&hub, reader, "t", 8) && !brought(&hub, reader, "u", 8)
+        );
+        assert!(!brought(&hub, live, "t", 8), "it has not been read yet");
+        hub.recount().unwrap();
+        hub.attach(reader);
+        assert_eq!(watchers(&hub, "a", "t"), [1, 1]);
+        assert!(brought(&hub, live, "t", 6) && !brought(&hub, live, "t", 5));
+        hub.detach(reader, 5);
+        hub.unsubscribe(live, &mut list);
+        hub.unsubscribe(reader, &mut list);
+        hub.recount().unwrap();
+    }
+
+    #[test]
     fn a_later_subscription_knows_what_an_earlier_one_brings() {
         let (mut hub, mut list) = (Hub::default(), OfClient::default());
-        let first = hub.subscribe(client(1), 1, Some("a"), None, &mut list);
-        let second = hub.subscribe(client(1), 2, None, Some("t"), &mut list);
+        let first = hub.subscribe(client(1), 1, Some("a"), None, 0, &mut list);
+        let second = hub.subscribe(client(1), 2, None, Some("t"), 0, &mut list);
         assert!(hub.is_covered(&list, second, "a", "t"));
         assert!(!hub.is_covered(&list, second, "b", "t"));
         assert!(!hub.is_covered(&list, first, "a", "t"));

@@ -3,4 +3,5 @@
 pub mod http;
 pub mod jsonrpc;
 pub mod router;
+pub mod sse;
 pub mod websocket;

@@ -70,6 +70,10 @@ impl<T: Transport> Engine<T> {
         sums.frames += frames;
         sums.held_bytes += connection.held;
         sums.counted_addresses += usize::from(self.listen_settings(connection.class).max_per_ip.is_some());
+        if let Some(subscriptions) = connection.subscriptions() {
+            sums.subscriptions += subscriptions.len();
+            self.audit_subscriptions(token, connection, subscriptions, found);
+        }
         match &connection.session {
             Session::Router(session) => {
                 sums.commands_of_routers += session.commands.len();
@@ -107,7 +111,6 @@ impl<T: Transport> Engine<T> {
             }
             Session::WebSocket(session) => {
                 sums.commands_of_callers += session.commands.len();
-                sums.subscriptions += session.subscriptions.len();
                 if session.is_open() != (self.clients.get(&session.client) == Some(&token)) {
                     found.push(format!(
                         "{token:?} is {} but the registry differs",
@@ -115,9 +118,7 @@ impl<T: Transport> Engine<T> {
                     ));
                 }
                 sums.clients += usize::from(session.is_open());
-                self.audit_subscriptions(token, &session.subscriptions, found);
-                let replays = session.replays.iter().flat_map(|replays| replays.iter());
-                for replay in replays {
+                for replay in session.replays.iter().flat_map(|replays| replays.iter()) {
                     if !self.hub.keys(&session.subscriptions).any(|key| key == replay.subscription) {
                         found.push(format!(
                             "{token:?} replays to subscription {} that is gone",
@@ -134,7 +135,21 @@ impl<T: Transport> Engine<T> {
         }
     }
 
-    fn audit_subscriptions(&self, token: Token, list: &OfClient, found: &mut Vec<String>) {
+    fn audit_subscriptions(
+        &self,
+        token: Token,
+        connection: &Connection<T>,
+        list: &OfClient,
+        found: &mut Vec<String>,
+    ) {
+        // Nothing reaches a subscription live that waits for a history to be read to it.
+        let waiting = self.hub.keys(list).filter(|key| self.hub.is_reading(*key)).count();
+        let read_to = connection.histories_being_read();
+        if waiting != read_to {
+            found.push(format!(
+                "{token:?}: {waiting} subscriptions wait for a history, {read_to} are read to"
+            ));
+        }
         for key in self.hub.keys(list) {
             if self.hub.get(key).client != token {
                 found.push(format!(
@@ -250,8 +265,7 @@ impl<T: Transport> Engine<T> {
             }
         }
         for (key, subscription) in self.hub.iter() {
-            if self.table.get(subscription.client).is_none_or(|c| !matches!(c.session, Session::WebSocket(_)))
-            {
+            if self.table.get(subscription.client).is_none_or(|client| client.subscriptions().is_none()) {
                 found.push(format!("subscription {key} names {:?}, which is gone", subscription.client));
             }
         }

@@ -1,13 +1,14 @@
 //! One connection: its socket, its queue, its session, its account.
 
 use crate::clock::Time;
+use crate::core::hub::OfClient;
 use crate::core::outqueue::OutQueue;
 use crate::core::wheel::TimerKey;
 use crate::id::{Class, Reason};
 use crate::limits::{ANSWERS_PER_TURN_BYTES, Settings};
-use crate::session::http::HttpSession;
+use crate::session::http::{HttpSession, Task};
 use crate::session::router::RouterSession;
-use crate::session::websocket::WebSocketSession;
+use crate::session::websocket::{Place, WebSocketSession};
 use std::borrow::Cow;
 use std::net::SocketAddr;
 
@@ -111,6 +112,43 @@ impl<T> Connection<T> {
     /// An HTTP request is being carried out.
     pub fn is_answering(&self) -> bool {
         matches!(&self.session, Session::Http(session) if session.answering().is_some())
+    }
+
+    /// A caller is told of events.
+    pub fn is_watching(&self) -> bool {
+        matches!(&self.session, Session::Http(session) if matches!(session.task, Task::Watch(_)))
+    }
+
+    /// What it is sent is read for it from shadows, as it takes it.
+    pub fn is_being_replayed_to(&self) -> bool {
+        match &self.session {
+            Session::WebSocket(session) => session.replays.is_some(),
+            Session::Http(session) => matches!(&session.task, Task::Watch(watch) if watch.reading.is_some()),
+            Session::Router(_) | Session::LastWords(_) => false,
+        }
+    }
+
+    /// For how many of its subscriptions histories are read.
+    pub fn histories_being_read(&self) -> usize {
+        match &self.session {
+            Session::WebSocket(session) => {
+                let replays = session.replays.iter().flat_map(|replays| replays.iter());
+                replays.filter(|replay| matches!(replay.place, Place::History(_))).count()
+            }
+            _ => usize::from(self.is_being_replayed_to()),
+        }
+    }
+
+    /// The subscriptions that events reach it by.
+    pub fn subscriptions(&self) -> Option<&OfClient> {
+        match &self.session {
+            Session::WebSocket(session) => Some(&session.subscriptions),
+            Session::Http(session) => match &session.task {
+                Task::Watch(watch) => Some(&watch.subscriptions),
+                _ => None,
+            },
+            Session::Router(_) | Session::LastWords(_) => None,
+        }
     }
 
     /// Something came from the peer.

@@ -15,6 +15,7 @@ impl<T: Transport> Engine<T> {
         }
         self.draining = Some(self.now.time + self.settings.drain);
         self.end_streams(false);
+        self.end_watches();
         self.close_all(|engine, token| !engine.is_owed_answers(token) && engine.is_quiet(token));
         self.settle();
     }

@@ -24,7 +24,7 @@ use crate::memory::{self, Charge, History, Holder, Holdings, Resident};
 use crate::net::transport::Transport;
 use crate::session::http::HttpSession;
 use crate::session::router::RouterSession;
-use crate::session::websocket::WebSocketSession;
+use crate::session::websocket::{Replay, WebSocketSession};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
@@ -42,6 +42,8 @@ pub struct Engine<T> {
     pub(super) timers_fired_at: Time,
     pub(super) census: Census,
     pub(super) mint: Mint,
+    /// Random, fixed at start: event ids of another run mean nothing in this one.
+    pub(super) run: u64,
     /// WebSocket clients by id, for the operator.
     pub(super) clients: BTreeMap<SessionId, Token>,
     pub(super) addresses: AddressCounts,
@@ -117,8 +119,8 @@ pub(super) struct Scratch {
     pub read: Vec<u8>,
     pub plan: Plan,
     pub watchers: Vec<Token>,
-    /// Subscriptions whose answer is being made: their replay begins behind it.
-    pub begun: Vec<u32>,
+    /// For the subscriptions whose answer is being made: it begins behind that.
+    pub begun: Vec<Replay>,
     /// For encoding a short frame.
     pub frame: Vec<u8>,
     pub date: super::date::DateCache,
@@ -156,6 +158,7 @@ pub struct Readiness {
 impl<T: Transport> Engine<T> {
     /// `seed` makes session ids and epochs: random in the daemon.
     pub fn new(settings: Settings, seed: u64, now: Now) -> Self {
+        let mut mint = Mint::new(seed);
         // Room for what is kept of an unfinished head or frame, and for what one read brings behind it.
         let read = vec![0; settings.http.max_header_bytes.max(32_768) + READ_CHUNK_BYTES];
         Self {
@@ -170,7 +173,8 @@ impl<T: Transport> Engine<T> {
             wheel: Wheel::default(),
             timers_fired_at: now.time,
             census: Census::default(),
-            mint: Mint::new(seed),
+            run: mint.random(),
+            mint,
             clients: BTreeMap::new(),
             addresses: AddressCounts::default(),
             held_bytes: 0,

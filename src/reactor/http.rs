@@ -5,6 +5,7 @@ use super::connection::Farewell;
 use super::engine::Engine;
 use super::send::queued_bytes;
 use crate::api::Refusal;
+use crate::api::events::publication;
 use crate::api::routes::Call;
 use crate::core::commands::{Caller, Request};
 use crate::core::frames::Payload;
@@ -55,6 +56,14 @@ impl<T: Transport> Engine<T> {
                 self.command_over_http(token, exchange, &ask, (!one_way).then_some(timeout));
             }
             Call::Stream(asked) => self.open_stream(token, exchange, &asked),
+            Call::Watch(asked) => self.watch(token, exchange, &asked),
+            Call::Publish => match publication(body) {
+                Ok(event) => {
+                    self.publish_for(&event);
+                    self.respond(token, exchange, 202, None, &[]);
+                }
+                Err(refusal) => self.refuse(token, exchange, &refusal),
+            },
             Call::ListRouters(page) => {
                 let body = self.list_routers(&page);
                 self.respond_json(token, exchange, &body);

@@ -33,6 +33,7 @@ mod send;
 mod stream;
 pub mod table;
 mod timers;
+mod watch;
 mod websocket;
 mod work;
 

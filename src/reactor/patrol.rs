@@ -1,7 +1,6 @@
 //! The patrol looks through the tables a slice at a time, for what should not be there any more: an entry past its deadline,
 //! or one whose owner is gone. It is the audit's walk in steps too small to be felt; what it finds goes into the verdict.
 
-use super::connection::Session;
 use super::engine::Engine;
 use super::round::Beat;
 use crate::clock::Time;
@@ -70,7 +69,7 @@ impl<T: Transport> Engine<T> {
             Beat::Subscriptions => {
                 for (_, subscription) in self.hub.subscriptions().iter_page(page) {
                     let client = self.table.get(subscription.client);
-                    let is_there = client.is_some_and(|c| matches!(c.session, Session::WebSocket(_)));
+                    let is_there = client.is_some_and(|client| client.subscriptions().is_some());
                     judge(Holder::Subscription, !is_there);
                 }
             }

@@ -1,21 +1,33 @@
-//! Retained values to a new subscription, read from the shadow as the client takes them: never more than 256 KiB ahead,
-//! and never counted as slowness (SPEC section 4, Shadow).
+//! What a new subscription is to get before live events, or among them: retained values, or with `since` the events that the
+//! client has missed. It is read from the shadow as the client takes it: never more than 256 KiB ahead, and never counted as
+//! slowness (SPEC section 4, Shadow).
 //!
 //! A client's subscriptions are replayed one after another. A value is skipped when the client has had it or a later event
-//! of its topic: live, because it subscribed before that event, or through an earlier subscription that covers it.
+//! of its topic: live, because it subscribed before that event, or through an earlier subscription that covers it. An event
+//! is skipped when another subscription has brought it.
 
+use super::connection::Session;
 use super::engine::Engine;
 use super::publish::{encode, presence, presence_body};
 use crate::core::frames::Payload;
+use crate::core::hub::OfClient;
+use crate::core::shadows::{Cursor, Read, Remembered, Shadow};
 use crate::id::{PRESENCE, Token};
 use crate::limits::MAX_REPLAY_AHEAD_BYTES;
+use crate::memory::{Holder, charge};
 use crate::net::transport::Transport;
-use crate::proto::jsonrpc::{Body, EventParams};
-use crate::session::websocket::Replay;
+use crate::proto::jsonrpc::{EventParams, Origin, body_of, write_gap};
+use crate::proto::websocket::TextFrame;
+use crate::session::websocket::{Place, Replay};
 use bytes::Bytes;
 
 /// Values looked at for one client in one turn, sent or not.
-const STEPS_PER_TURN: usize = 512;
+pub(super) const STEPS_PER_TURN: usize = 512;
+/// Events that one step looks at, for the first that is to be sent.
+pub(super) const EVENTS_PER_STEP: usize = 8;
+
+/// Router and topic of the last value that was looked at.
+type After = Option<(Box<str>, Option<Box<str>>)>;
 
 /// What the next step of a replay came to.
 enum Step {
@@ -25,10 +37,10 @@ enum Step {
 }
 
 impl<T: Transport> Engine<T> {
-    pub(super) fn begin_replay(&mut self, token: Token, subscription: u32) {
+    pub(super) fn begin_replay(&mut self, token: Token, replay: Replay) {
         let Some(connection) = self.table.get_mut(token) else { return };
         let Some(session) = connection.session.websocket() else { return };
-        session.replays.get_or_insert_default().push_back(Replay { subscription, after: None });
+        session.replays.get_or_insert_default().push_back(replay);
         self.work.replaying.mark(&mut connection.in_replaying, token);
     }
 
@@ -44,7 +56,7 @@ impl<T: Transport> Engine<T> {
     /// The client has taken something: more may follow.
     pub(super) fn resume_replay(&mut self, token: Token) {
         if let Some(connection) = self.table.get_mut(token)
-            && connection.session.websocket().is_some_and(|session| session.replays.is_some())
+            && connection.is_being_replayed_to()
         {
             self.work.replaying.mark(&mut connection.in_replaying, token);
         }
@@ -56,7 +68,10 @@ impl<T: Transport> Engine<T> {
             if let Some(connection) = self.table.get_mut(token) {
                 connection.in_replaying = false;
                 let _charge = self.charge_to(token); // how far it has come
-                self.replay(token);
+                match self.table.get(token).map(|connection| &connection.session) {
+                    Some(Session::Http(_)) => self.read_histories(token),
+                    _ => self.replay(token),
+                }
             }
         }
         self.work.replaying.put_back(replaying);
@@ -73,19 +88,23 @@ impl<T: Transport> Engine<T> {
                 session.replays = None;
                 return;
             };
-            let before = replay.after.clone();
+            let before = replay.place.clone();
             let step = self.replay_step(token, &mut replay);
             let Some(connection) = self.table.get_mut(token) else { return };
             let ahead = connection.out.replay_bytes();
             let is_too_far = matches!(&step, Step::Send(frame) if ahead > 0 && ahead + frame.len() > MAX_REPLAY_AHEAD_BYTES);
             if is_too_far {
-                replay.after = before; // the same value again, when something has been taken
+                replay.place = before; // the same again, when something has been taken
             }
-            if !matches!(step, Step::Done)
-                && let Some(replays) =
-                    connection.session.websocket().and_then(|session| session.replays.as_mut())
-            {
-                replays.push_front(replay);
+            match (&step, &replay.place) {
+                (Step::Done, Place::History(_)) => self.hub.attach(replay.subscription),
+                (Step::Done, Place::Values(_)) => {}
+                _ => {
+                    let session = connection.session.websocket();
+                    if let Some(replays) = session.and_then(|session| session.replays.as_mut()) {
+                        replays.push_front(replay);
+                    }
+                }
             }
             if is_too_far {
                 return;
@@ -102,95 +121,135 @@ impl<T: Transport> Engine<T> {
         }
     }
 
-    fn replay_step(&mut self, token: Token, replay: &mut Replay) -> Step {
+    fn replay_step(&self, token: Token, replay: &mut Replay) -> Step {
+        let after = match &mut replay.place {
+            Place::History(cursor) => return self.next_event(token, replay.subscription, cursor),
+            Place::Values(after) => after,
+        };
         let channel = self.hub.channel(replay.subscription);
         let wants_presence = channel.topic.as_deref() == Some(PRESENCE);
         match (channel.router.as_deref(), wants_presence) {
-            (Some(router), true) => self.presence_of(router, replay),
-            (None, true) => self.next_presence(replay),
-            (Some(_), false) => self.next_value_of_named(token, replay),
-            (None, false) => self.next_value(token, replay),
+            (Some(router), true) => self.presence_of(router, after),
+            (None, true) => self.next_presence(after),
+            (Some(_), false) => self.next_value_of_named(token, replay.subscription, after),
+            (None, false) => self.next_value(token, replay.subscription, after),
         }
     }
 
     /// For a named router, bound or not: what it is now.
-    fn presence_of(&self, router: &str, replay: &mut Replay) -> Step {
-        if replay.after.is_some() {
+    fn presence_of(&self, router: &str, after: &mut After) -> Step {
+        if after.is_some() {
             return Step::Done;
         }
         let frame = self.presence_frame(router);
-        replay.after = Some((router.into(), None));
+        *after = Some((router.into(), None));
         Step::Send(frame)
     }
 
     fn presence_frame(&self, router: &str) -> Bytes {
         let connection = self.shadows.bound(router).and_then(|token| self.table.get(token));
         let session = connection.and_then(|connection| match &connection.session {
-            super::connection::Session::Router(session) => {
-                session.bound.map(|bound| bound.session.to_string())
-            }
+            Session::Router(session) => session.bound.map(|bound| bound.session.to_string()),
             _ => None,
         });
         let body = presence_body(session.is_some(), session.as_deref(), None);
-        encode(&presence(router, &body, true))
+        encode(&presence(router, &body, Origin::Retained))
     }
 
     /// For `*`: the bound ones, in id order.
-    fn next_presence(&self, replay: &mut Replay) -> Step {
-        let after = replay.after.as_ref().map(|(router, _)| &**router);
-        let Some(key) = self.shadows.next_after(after) else { return Step::Done };
+    fn next_presence(&self, after: &mut After) -> Step {
+        let router = after.as_ref().map(|(router, _)| &**router);
+        let Some(key) = self.shadows.next_after(router) else { return Step::Done };
         let shadow = self.shadows.get(key);
-        replay.after = Some(((*shadow.id).into(), None));
+        *after = Some(((*shadow.id).into(), None));
         if shadow.bound.is_some() { Step::Send(self.presence_frame(&shadow.id)) } else { Step::Skip }
     }
 
-    fn next_value_of_named(&self, token: Token, replay: &mut Replay) -> Step {
-        let channel = self.hub.channel(replay.subscription);
+    fn next_value_of_named(&self, token: Token, subscription: u32, after: &mut After) -> Step {
+        let channel = self.hub.channel(subscription);
         let Some(router) = channel.router.as_deref() else { return Step::Done };
         let Some(key) = self.shadows.find(router) else { return Step::Done };
-        self.value_after(token, replay, key).unwrap_or(Step::Done)
+        self.value_after(token, subscription, after, key).unwrap_or(Step::Done)
     }
 
     /// For `*`: the rest of the router that is under way, then the next one.
-    fn next_value(&self, token: Token, replay: &mut Replay) -> Step {
-        if let Some((router, Some(_))) = &replay.after
+    fn next_value(&self, token: Token, subscription: u32, after: &mut After) -> Step {
+        if let Some((router, Some(_))) = &*after
             && let Some(key) = self.shadows.find(router)
-            && let Some(step) = self.value_after(token, replay, key)
+            && let Some(step) = self.value_after(token, subscription, after, key)
         {
             return step;
         }
-        let after = replay.after.as_ref().map(|(router, _)| &**router);
-        let Some(key) = self.shadows.next_after(after) else { return Step::Done };
-        replay.after = Some(((*self.shadows.get(key).id).into(), None));
-        self.value_after(token, replay, key).unwrap_or(Step::Skip)
+        let router = after.as_ref().map(|(router, _)| &**router);
+        let Some(key) = self.shadows.next_after(router) else { return Step::Done };
+        *after = Some(((*self.shadows.get(key).id).into(), None));
+        self.value_after(token, subscription, after, key).unwrap_or(Step::Skip)
     }
 
     /// The next value of one shadow that the subscription matches; `None` when there is none left.
-    fn value_after(&self, token: Token, replay: &mut Replay, key: u32) -> Option<Step> {
+    fn value_after(&self, token: Token, subscription: u32, after: &mut After, key: u32) -> Option<Step> {
         let shadow = self.shadows.get(key);
-        let channel = self.hub.channel(replay.subscription);
-        let topic = replay.after.as_ref().and_then(|(_, topic)| topic.as_deref());
+        let channel = self.hub.channel(subscription);
+        let topic = after.as_ref().and_then(|(_, topic)| topic.as_deref());
         let value = match channel.topic.as_deref() {
             Some(_) if topic.is_some() => None,
             Some(wanted) => shadow.value(wanted),
             None => shadow.value_after(topic),
         }?;
-        replay.after = Some(((*shadow.id).into(), Some(value.topic.clone())));
-        let seen_live = value.last_event > self.hub.get(replay.subscription).since;
-        if seen_live || self.is_covered(token, replay.subscription, &shadow.id, &value.topic) {
+        *after = Some(((*shadow.id).into(), Some(value.topic.clone())));
+        let seen_live = value.last_event > self.hub.get(subscription).since;
+        if seen_live || self.is_covered(token, subscription, &shadow.id, &value.topic) {
             return Some(Step::Skip);
         }
-        let body = if value.json { Body::Json(&value.body) } else { Body::Base64(&value.body) };
+        let body = body_of(&value.body, value.json);
         let (router, topic, seq) = (&*shadow.id, &*value.topic, Some(value.seq));
-        Some(Step::Send(encode(&EventParams { router, topic, seq, body, retained: true })))
+        Some(Step::Send(encode(&EventParams { router, topic, seq, body, origin: Origin::Retained })))
+    }
+
+    /// The next event of the history that the subscription matches and no other has brought.
+    fn next_event(&self, token: Token, subscription: u32, cursor: &mut Cursor) -> Step {
+        let channel = self.hub.channel(subscription);
+        for _ in 0..EVENTS_PER_STEP {
+            let (shadow, event) = match self.shadows.read(channel.router.as_deref(), cursor) {
+                Read::Event(shadow, event) => (shadow, event),
+                Read::Gap(_) => return Step::Send(self.gap_frame(channel.router.as_deref().unwrap_or("*"))),
+                Read::End => return Step::Done,
+            };
+            let topic = event.topic();
+            if channel.takes(&shadow.id, topic) && !self.is_brought(token, subscription, shadow, event) {
+                let (body, seq) = (body_of(event.body(), event.json), Some(event.seq));
+                let params = EventParams { router: &shadow.id, topic, seq, body, origin: Origin::Replayed };
+                return Step::Send(encode(&params));
+            }
+        }
+        Step::Skip
+    }
+
+    fn gap_frame(&self, router: &str) -> Bytes {
+        let shadow = self.shadows.find(router).map(|key| self.shadows.get(key));
+        let (seq, epoch) = (shadow.map_or(0, Shadow::lost_seq), shadow.map(|shadow| shadow.epoch));
+        let _charge = charge(Holder::QueuedFrame);
+        let mut frame = TextFrame::begin(256);
+        write_gap(frame.payload(), router, seq, epoch);
+        frame.finish()
     }
 
     fn is_covered(&self, token: Token, subscription: u32, router: &str, topic: &str) -> bool {
-        self.table.get(token).is_some_and(|connection| match &connection.session {
-            super::connection::Session::WebSocket(session) => {
-                self.hub.is_covered(&session.subscriptions, subscription, router, topic)
-            }
-            _ => false,
+        let client = self.subscriptions_of(token);
+        client.is_some_and(|client| self.hub.is_covered(client, subscription, router, topic))
+    }
+
+    fn is_brought(&self, token: Token, subscription: u32, shadow: &Shadow, event: &Remembered) -> bool {
+        let client = self.subscriptions_of(token);
+        client.is_some_and(|client| {
+            self.hub.is_brought(client, subscription, &shadow.id, event.topic(), event.number)
         })
+    }
+
+    fn subscriptions_of(&self, token: Token) -> Option<&OfClient> {
+        match &self.table.get(token)?.session {
+            Session::WebSocket(session) => Some(&session.subscriptions),
+            _ => None,
+        }
     }
 }

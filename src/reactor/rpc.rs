@@ -16,7 +16,7 @@ use crate::proto::jsonrpc::{
     write_result,
 };
 use crate::proto::websocket::TextFrame;
-use crate::session::websocket::{Batch, Part, settings_of};
+use crate::session::websocket::{Batch, Part, Place, Replay, settings_of};
 use serde_json::value::RawValue;
 use std::time::Duration;
 
@@ -189,10 +189,17 @@ impl<T: Transport> Engine<T> {
 
     /// Adds a subscription; its replay begins when the answer has been queued.
     fn subscribe(&mut self, token: Token, raw: Option<&RawValue>) -> Result<Vec<u8>, Failure> {
-        let SubscribeParams { router, topic } = params(raw).map_err(Failure::invalid)?;
+        let SubscribeParams { router, topic, since, epoch } = params(raw).map_err(Failure::invalid)?;
         let router = star_or(&router, id::is_id).ok_or_else(|| Failure::invalid("router: an id or *"))?;
         let topic = star_or(&topic, |topic| id::is_topic(topic) || topic == PRESENCE)
             .ok_or_else(|| Failure::invalid("topic: a topic, $presence or *"))?;
+        let since = match (router, since, epoch.as_deref()) {
+            (_, None, None) => None,
+            (Some(router), Some(seq), Some(epoch)) => Some((router, epoch, seq)),
+            (_, None, _) => return Err(Failure::invalid("since: missing, goes with epoch")),
+            (_, _, None) => return Err(Failure::invalid("epoch: missing, goes with since")),
+            (None, ..) => return Err(Failure::invalid("since: only with one router")),
+        };
         let connection =
             self.table.get_mut(token).ok_or_else(|| Failure::invalid("the connection is gone"))?;
         let most = settings_of(&self.settings, connection.class).max_subscriptions;
@@ -204,24 +211,35 @@ impl<T: Transport> Engine<T> {
             return Err(Failure { code: codes::LIMIT_EXCEEDED, detail, sent: None });
         }
         let number = session.next_subscription();
-        let key = self.hub.subscribe(token, number, router, topic, &mut session.subscriptions);
-        self.scratch.begun.push(key);
-        let result = match router {
-            None => serde_json::json!({ "subscription": number }),
-            Some(router) => {
-                let shadow = self.shadows.find(router).map(|key| self.shadows.get(key));
-                let epoch = shadow.map(|shadow| format!("{:016x}", shadow.epoch));
-                let seq = shadow.map_or(0, |shadow| shadow.seq);
-                serde_json::json!({ "subscription": number, "epoch": epoch, "seq": seq })
+        let last = self.shadows.published();
+        let key = self.hub.subscribe(token, number, router, topic, last, &mut session.subscriptions);
+        let mut result = serde_json::json!({ "subscription": number });
+        if let Some(router) = router {
+            let shadow = self.shadows.find(router).map(|key| self.shadows.get(key));
+            result["epoch"] = shadow.map(|shadow| format!("{:016x}", shadow.epoch)).into();
+            result["seq"] = shadow.map_or(0, |shadow| shadow.seq).into();
+        }
+        let mut place = Place::Values(None);
+        if let Some((router, epoch, seq)) = since {
+            let mut recovered = self.shadows.has_been(router, epoch, seq);
+            if recovered && topic != Some(PRESENCE) {
+                let cursor = self.shadows.resume(router, seq);
+                recovered = cursor.is_some();
+                if let Some(cursor) = cursor {
+                    self.hub.detach(key, cursor.after);
+                    place = Place::History(cursor);
+                }
             }
-        };
+            result["recovered"] = recovered.into();
+        }
+        self.scratch.begun.push(Replay { subscription: key, place });
         Ok(result.to_string().into_bytes())
     }
 
     /// The answers are queued: what the new subscriptions are to get goes behind them.
     fn begin_new_replays(&mut self, token: Token) {
-        for subscription in std::mem::take(&mut self.scratch.begun) {
-            self.begin_replay(token, subscription);
+        for replay in std::mem::take(&mut self.scratch.begun) {
+            self.begin_replay(token, replay);
         }
     }
 

@@ -160,6 +160,7 @@ impl<T: Transport> Engine<T> {
                     true,
                     "http.body_timeout_s: the body came too slowly",
                 ),
+                Some((_, Waiting::Silence)) => self.comment(token),
                 None => {}
             },
             Session::Router(_) | Session::WebSocket(_) => self.beat(token),

@@ -4,8 +4,9 @@ use crate::api::Refusal;
 use crate::api::routes::{Call, route};
 use crate::clock::Time;
 use crate::core::commands::OfCaller;
-use crate::limits::HttpSettings;
+use crate::limits::{COMMENT_EVERY, HttpSettings};
 use crate::proto::http::{BodyLength, BodyReader, Head, Method, Version, parse_head};
+use crate::session::watch::Watch;
 use std::borrow::Cow;
 
 #[derive(Debug)]
@@ -28,6 +29,8 @@ pub enum Task {
     None,
     /// The key of a stream whose rows are the answer.
     Stream(u32),
+    /// Events, without an end.
+    Watch(Box<Watch>),
 }
 
 #[derive(Debug)]
@@ -227,6 +230,15 @@ impl HttpSession {
         }
     }
 
+    /// The watch that is the answer, and what it must know of its request.
+    pub fn watch(&mut self) -> Option<(&mut Watch, Exchange)> {
+        let exchange = self.answering()?;
+        match &mut self.task {
+            Task::Watch(watch) => Some((watch, exchange)),
+            _ => None,
+        }
+    }
+
     pub fn is_idle(&self) -> bool {
         matches!(self.state, State::Idle { .. })
     }
@@ -239,14 +251,17 @@ impl HttpSession {
         }
     }
 
-    /// What it waits for, and until when; `None` while an answer is under way.
+    /// What it waits for, and until when; `None` while an answer is under way that is not a watch.
     pub fn deadline(&self, settings: &HttpSettings) -> Option<(Time, Waiting)> {
         Some(match self.state {
             State::Idle { first: true } => (self.since + settings.header_timeout, Waiting::FirstByte),
             State::Idle { first: false } => (self.since + settings.idle_timeout, Waiting::NextRequest),
             State::Head => (self.since + settings.header_timeout, Waiting::Head),
             State::Body(_) => (self.since + settings.body_timeout, Waiting::Body),
-            State::Answering(_) => return None,
+            State::Answering(_) => match &self.task {
+                Task::Watch(watch) => (watch.told_at + COMMENT_EVERY, Waiting::Silence),
+                _ => return None,
+            },
         })
     }
 }
@@ -257,4 +272,6 @@ pub enum Waiting {
     NextRequest,
     Head,
     Body,
+    /// A watcher, until it must be told that the connection lives.
+    Silence,
 }

@@ -4,4 +4,5 @@
 pub mod heartbeat;
 pub mod http;
 pub mod router;
+pub mod watch;
 pub mod websocket;

@@ -4,6 +4,7 @@ use crate::api::{Refusal, upgrade};
 use crate::clock::Time;
 use crate::core::commands::OfCaller;
 use crate::core::hub::OfClient;
+use crate::core::shadows::Cursor;
 use crate::id::{Class, SessionId};
 use crate::limits::{Settings, WebSocketSettings};
 use crate::proto::http::{BodyLength, parse_head};
@@ -38,12 +39,20 @@ pub struct WebSocketSession {
     pub batches: Option<Box<Slab<Batch>>>,
 }
 
-/// Retained values still to be sent to a new subscription.
+/// What is still to be sent to a new subscription.
 #[derive(Debug)]
 pub struct Replay {
     pub subscription: u32,
-    /// Router and topic of the last value that was looked at.
-    pub after: Option<(Box<str>, Option<Box<str>>)>,
+    pub place: Place,
+}
+
+/// How far a replay has come.
+#[derive(Clone, Debug)]
+pub enum Place {
+    /// Through the retained values, behind this router and topic.
+    Values(Option<(Box<str>, Option<Box<str>>)>),
+    /// Through the history of its router.
+    History(Cursor),
 }
 
 /// A JSON-RPC batch whose answer is not complete.

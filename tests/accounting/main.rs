@@ -200,11 +200,17 @@ impl Bench for HubBench {
         if list.is_empty() || random.chance(grow) {
             let mut name = || random.chance(80).then(|| "n".repeat(random.between(1, 64)));
             let (router, topic) = (name(), name());
-            self.hub.subscribe(token(slot as u32), 0, router.as_deref(), topic.as_deref(), list);
+            let key = self.hub.subscribe(token(slot as u32), 0, router.as_deref(), topic.as_deref(), 0, list);
+            if random.chance(30) {
+                self.hub.detach(key, 0);
+            }
         } else {
             let chosen = random.below(list.len());
             let key = self.hub.keys(list).nth(chosen).unwrap();
-            self.hub.unsubscribe(key, list);
+            match random.chance(30) {
+                true => self.hub.attach(key),
+                false => self.hub.unsubscribe(key, list),
+            }
         }
     }
 
@@ -228,6 +234,8 @@ const SHADOW_LIMITS: ShadowSettings = ShadowSettings {
     max_topics: 8,
     max_bytes: 20_000,
     max_total_bytes: 1_000_000,
+    history_events: 20,
+    history_bytes: 3_000,
 };
 
 struct ShadowsBench {
@@ -248,7 +256,7 @@ impl ShadowsBench {
         let body = vec![b'x'; if random.chance(20) { 0 } else { random.length() / 4 }];
         let topic = "t".repeat(random.between(1, 20));
         let retain = random.chance(80);
-        let event = Event { topic: &topic, body: &body, json: false, retain, number: 1 };
+        let event = Event { topic: &topic, body: &body, json: false, retain };
         self.shadows.publish(key, &event, &SHADOW_LIMITS);
     }
 }
@@ -300,7 +308,9 @@ impl Bench for ShadowsBench {
                 self.shadows.unbind(key, bound, self.now, &SHADOW_LIMITS);
             }
         }
-        self.shadows.expire(self.now, Duration::ZERO);
+        while !self.shadows.is_empty() {
+            self.shadows.expire(self.now, Duration::ZERO);
+        }
     }
 }
 

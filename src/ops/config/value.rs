@@ -32,6 +32,9 @@ pub fn set(key: &Key, value: &Value<'_>, settings: &mut Settings) -> Result<(), 
             *place = if is_zero(value) { None } else { Some(whole(value, key.max).map_err(here)?) };
         }
         Place::Size(place) => *place = whole(value, key.max).map_err(here)?,
+        Place::SizeOrZero(place) => {
+            *place = if is_zero(value) { 0 } else { whole(value, key.max).map_err(here)? };
+        }
         Place::SizeOrOff(place) => {
             *place = if is_zero(value) { None } else { Some(whole(value, key.max).map_err(here)?) };
         }

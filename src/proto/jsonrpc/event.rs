@@ -11,9 +11,22 @@ pub struct EventParams<'a> {
     /// The router's event counter; none for presence.
     pub seq: Option<u64>,
     pub body: Body<'a>,
-    /// Whether it is a topic's last value, told at the start of a subscription.
-    pub retained: bool,
+    pub origin: Origin,
 }
+
+/// Where what is told comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Origin {
+    /// It has just happened.
+    Live,
+    /// A topic's last value, told at the start of a subscription.
+    Retained,
+    /// The history: it happened while the client was away.
+    Replayed,
+}
+
+/// What an event that says that others are missing is called, in place of a topic.
+pub const GAP: &str = "berth.gap";
 
 const HEAD: &[u8] = br#"{"jsonrpc":"2.0","method":"event","params":"#;
 
@@ -50,9 +63,22 @@ pub fn write_event_params(out: &mut Vec<u8>, event: &EventParams<'_>) {
         out.push(b',');
     }
     write_body_member(out, event.body);
-    if event.retained {
-        out.extend_from_slice(b",\"retained\":true");
-    }
+    out.extend_from_slice(match event.origin {
+        Origin::Live => b"",
+        Origin::Retained => b",\"retained\":true",
+        Origin::Replayed => b",\"replayed\":true",
+    });
+    out.push(b'}');
+}
+
+/// Appends the notification that says that events of `router` up to `seq` are lost to a client that was catching up; with the
+/// epoch that holds now, or none where nothing is remembered of the router any more.
+pub fn write_gap(out: &mut Vec<u8>, router: &str, seq: u64, epoch: Option<u64>) {
+    let epoch = epoch.map(|epoch| format!("{epoch:016x}"));
+    let params =
+        serde_json::json!({ "router": router, "topic": GAP, "seq": seq, "epoch": epoch, "gap": true });
+    out.extend_from_slice(HEAD);
+    out.extend_from_slice(params.to_string().as_bytes());
     out.push(b'}');
 }
 
@@ -75,7 +101,7 @@ mod tests {
             topic: "sensors/door",
             seq: Some(42),
             body: Body::Json(b"{\"open\":true}"),
-            retained: false,
+            origin: Origin::Live,
         };
         assert_eq!(
             written(&event),
@@ -93,7 +119,7 @@ mod tests {
             topic: "t",
             seq: Some(u64::MAX),
             body: Body::Base64(b"\0"),
-            retained: true,
+            origin: Origin::Retained,
         };
         assert_eq!(
             written(&event),
@@ -107,7 +133,8 @@ mod tests {
     #[test]
     fn presence_has_no_seq() {
         let body = Body::Json(b"{\"online\":false,\"session\":null}");
-        let event = EventParams { router: "r", topic: "$presence", seq: None, body, retained: true };
+        let event =
+            EventParams { router: "r", topic: "$presence", seq: None, body, origin: Origin::Retained };
         let mut out = Vec::new();
         write_event_params(&mut out, &event);
         assert_eq!(
@@ -115,6 +142,22 @@ mod tests {
             r#"{"router":"r","topic":"$presence","body":{"online":false,"session":null},"retained":true}"#
         );
         written(&event);
-        written(&EventParams { retained: false, ..event });
+        written(&EventParams { origin: Origin::Live, ..event });
+    }
+
+    #[test]
+    fn replayed_and_lost() {
+        let body = Body::Json(b"1");
+        let event = EventParams { router: "r", topic: "t", seq: Some(7), body, origin: Origin::Replayed };
+        assert!(written(&event).ends_with(r#""seq":7,"body":1,"replayed":true}}"#));
+        let mut out = Vec::new();
+        write_gap(&mut out, "r", 41, Some(0xab));
+        assert_eq!(
+            std::str::from_utf8(&out).unwrap(),
+            concat!(
+                r#"{"jsonrpc":"2.0","method":"event","params":"#,
+                r#"{"epoch":"00000000000000ab","gap":true,"router":"r","seq":41,"topic":"berth.gap"}}"#
+            )
+        );
     }
 }

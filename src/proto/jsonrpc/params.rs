@@ -18,6 +18,9 @@ pub struct SubscribeParams<'i> {
     /// A topic or `*`.
     #[serde(borrow)]
     pub topic: Cow<'i, str>,
+    /// What the client has had of the router before: events up to this `seq` of this epoch. Both or neither.
+    pub since: Option<u64>,
+    pub epoch: Option<Cow<'i, str>>,
 }
 
 #[derive(Debug, PartialEq, Deserialize)]
@@ -40,6 +43,20 @@ pub struct CommandParams<'i> {
     /// Milliseconds. The range is checked by who uses it.
     pub timeout_ms: Option<u64>,
     pub oneway: Option<bool>,
+}
+
+/// What a backend publishes over HTTP.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PublishParams<'i> {
+    #[serde(borrow)]
+    pub router: Cow<'i, str>,
+    #[serde(borrow)]
+    pub topic: Cow<'i, str>,
+    #[serde(borrow, default, deserialize_with = "even_null")]
+    pub body: Option<&'i RawValue>,
+    pub body_base64: Option<Cow<'i, str>>,
+    pub retain: Option<bool>,
 }
 
 #[derive(Debug, PartialEq, Deserialize)]
@@ -152,7 +169,10 @@ mod tests {
     #[test]
     fn the_other_methods() {
         let subscribe: SubscribeParams<'_> = read(r#"{"router":"*","topic":"t"}"#).unwrap();
-        assert_eq!((&*subscribe.router, &*subscribe.topic), ("*", "t"));
+        assert_eq!((&*subscribe.router, &*subscribe.topic, subscribe.since), ("*", "t", None));
+        let since = r#"{"router":"r","topic":"*","since":18446744073709551615,"epoch":"ab"}"#;
+        let subscribe: SubscribeParams<'_> = read(since).unwrap();
+        assert_eq!((subscribe.since, subscribe.epoch.as_deref()), (Some(u64::MAX), Some("ab")));
         assert_eq!(read(r#"{"subscription":3}"#), Ok(UnsubscribeParams { subscription: 3 }));
         let none = RoutersParams { prefix: None, after: None, limit: None };
         assert_eq!(params(None), Ok(none));
@@ -168,7 +188,11 @@ mod tests {
         );
         assert_eq!(
             refused::<SubscribeParams<'_>>(r#"{"router":"r","topic":"t","x":1}"#),
-            "unknown field `x`, expected `router` or `topic`"
+            "unknown field `x`, expected one of `router`, `topic`, `since`, `epoch`"
+        );
+        assert_eq!(
+            refused::<SubscribeParams<'_>>(r#"{"router":"r","topic":"t","since":-1}"#),
+            "since: invalid value: integer `-1`, expected u64"
         );
         assert_eq!(
             refused::<SubscribeParams<'_>>(r#"{"router":"r","router":"r","topic":"t"}"#),

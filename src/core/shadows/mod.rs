@@ -1,11 +1,21 @@
-//! Shadows: what is remembered of a router, bound or not. Its event counter, its retained values, and where it is bound.
+//! Shadows: what is remembered of a router, bound or not. Its event counter, its retained values, its last events, and where
+//! it is bound.
 //!
 //! The shadow is the registry entry: `bound` names the connection that the router's session lives on. Whoever unbinds
 //! clears it only if it still names *him*, because a reconnect overtakes a clean-up.
 
+mod history;
+mod read;
+mod remember;
+mod shadow;
+
+pub use history::{Cursor, Remembered};
+pub use read::Read;
+pub use shadow::{Retained, Shadow};
+
 use crate::census::Count;
 use crate::clock::Time;
-use crate::core::list::{Link, Linked, List};
+use crate::core::list::List;
 use crate::core::pool::Pool;
 use crate::fault::{Fault, planted};
 use crate::id::{Mint, Token};
@@ -16,99 +26,19 @@ use std::ops::Bound;
 use std::rc::Rc;
 use std::time::Duration;
 
-/// What a shadow is charged with besides its id and its values, in bytes: itself, its index entry, its list links.
-const SHADOW_BYTES: usize = 192;
-/// The same for a retained value.
-const VALUE_BYTES: usize = 64;
+use history::Order;
+use shadow::VALUE_BYTES;
 
-#[derive(Debug)]
-pub struct Retained {
-    pub topic: Box<str>,
-    pub body: Box<[u8]>,
-    /// The JSON flag was set and the body is JSON.
-    pub json: bool,
-    pub seq: u64,
-    /// The number (over all events) of the topic's last event, whether retained or not: who subscribed before it has seen it.
-    pub last_event: u64,
-}
-
-impl Retained {
-    fn bytes(&self) -> usize {
-        self.topic.len() + self.body.len()
-    }
-}
-
-#[derive(Debug)]
-pub struct Shadow {
-    pub id: Rc<str>,
-    /// Random, new whenever the shadow is: a `seq` means something only within its epoch.
-    pub epoch: u64,
-    pub seq: u64,
-    pub bound: Option<Token>,
-    /// When its last session ended; of one that is bound without meaning.
-    pub gone_at: Time,
-    /// By topic.
-    values: Vec<Retained>,
-    /// Topics and bodies of the values.
-    value_bytes: usize,
-    offline: Link,
-}
-
-impl Shadow {
-    fn counted_bytes(&self) -> usize {
-        SHADOW_BYTES + self.id.len() + self.value_bytes + self.values.len() * VALUE_BYTES
-    }
-
-    /// What it holds besides its place in the table, in bytes of heap: its id with the two counts in front of it, the places of
-    /// its values, and what is in them.
-    fn held_bytes(&self) -> usize {
-        let id = (2 * size_of::<usize>() + self.id.len()).next_multiple_of(align_of::<usize>());
-        id + self.values.capacity() * size_of::<Retained>() + self.value_bytes
-    }
-
-    /// The first value behind `topic` in topic order.
-    pub fn value_after(&self, topic: Option<&str>) -> Option<&Retained> {
-        let index = topic.map_or(0, |topic| self.values.partition_point(|value| &*value.topic <= topic));
-        self.values.get(index)
-    }
-
-    pub fn value(&self, topic: &str) -> Option<&Retained> {
-        self.find(topic).ok().map(|index| &self.values[index])
-    }
-
-    pub fn values(&self) -> usize {
-        self.values.len()
-    }
-
-    fn find(&self, topic: &str) -> Result<usize, usize> {
-        self.values.binary_search_by(|value| (*value.topic).cmp(topic))
-    }
-
-    fn remove(&mut self, topic: &str) {
-        if let Ok(index) = self.find(topic) {
-            self.value_bytes -= self.values.remove(index).bytes();
-        }
-    }
-}
-
-impl Linked<0> for Shadow {
-    fn link(&mut self) -> &mut Link {
-        &mut self.offline
-    }
-    fn peek(&self) -> &Link {
-        &self.offline
-    }
-}
+/// How many shadows go in one step when their time has come, so that a fleet that went together does not hold up a turn.
+const EXPIRED_AT_ONCE: usize = 128;
 
 /// An event to be remembered.
 pub struct Event<'a> {
     pub topic: &'a str,
     pub body: &'a [u8],
-    /// JSON flag and valid JSON.
+    /// The JSON flag: a claim.
     pub json: bool,
     pub retain: bool,
-    /// Its number over all events.
-    pub number: u64,
 }
 
 pub struct Shadows {
@@ -120,6 +50,7 @@ pub struct Shadows {
     bytes: usize,
     /// What all shadows hold besides their places, in bytes of heap.
     shadow_bytes: usize,
+    order: Order,
     count: Count,
     pub evicted: u64,
     pub unkept: u64,
@@ -133,6 +64,7 @@ impl Default for Shadows {
             offline: List::default(),
             bytes: 0,
             shadow_bytes: 0,
+            order: Order::default(),
             count: Count::default(),
             evicted: 0,
             unkept: 0,
@@ -197,7 +129,7 @@ impl Shadows {
         mint: &mut Mint,
         limits: &ShadowSettings,
     ) -> (u32, Option<Token>) {
-        let key = self.find(id).unwrap_or_else(|| self.create(id, mint));
+        let key = self.find(id).unwrap_or_else(|| self.create(id, Time::ZERO, mint));
         let shadow = &mut self.shadows[key as usize];
         let old = shadow.bound.replace(token);
         if old.is_none() {
@@ -208,19 +140,10 @@ impl Shadows {
     }
 
     /// A new shadow begins in the offline list, as if it had just gone.
-    fn create(&mut self, id: &str, mint: &mut Mint) -> u32 {
+    fn create(&mut self, id: &str, now: Time, mint: &mut Mint) -> u32 {
         let _charge = charge(Holder::Shadow);
         let id: Rc<str> = id.into();
-        let shadow = Shadow {
-            id: id.clone(),
-            epoch: mint.random(),
-            seq: 0,
-            bound: None,
-            gone_at: Time::ZERO,
-            values: Vec::new(),
-            value_bytes: 0,
-            offline: Link::default(),
-        };
+        let shadow = Shadow::new(id.clone(), mint.random(), now, self.order.forgotten);
         self.bytes += shadow.counted_bytes();
         self.shadow_bytes += shadow.held_bytes();
         let key = self.shadows.insert(shadow) as u32;
@@ -228,6 +151,26 @@ impl Shadows {
         self.offline.push_back(&mut self.shadows, key);
         self.count.opened += 1;
         key
+    }
+
+    /// The shadow of a router that something is published for. Of one that is not bound it is as if a session had just ended.
+    pub fn touch(&mut self, id: &str, now: Time, mint: &mut Mint, limits: &ShadowSettings) -> u32 {
+        let key = self.find(id).unwrap_or_else(|| self.create(id, now, mint));
+        let shadow = &mut self.shadows[key as usize];
+        if shadow.bound.is_none() {
+            shadow.gone_at = now;
+            self.offline.remove(&mut self.shadows, key);
+            self.offline.push_back(&mut self.shadows, key);
+        }
+        self.make_room(0, limits, Some(key));
+        key
+    }
+
+    /// Nothing more is published for it: one that is not bound goes at once if nothing is to be kept.
+    pub fn release(&mut self, key: u32, limits: &ShadowSettings) {
+        if limits.keep == Duration::ZERO && self.get(key).bound.is_none() {
+            self.remove(key);
+        }
     }
 
     /// The session on `token` ended: the id of its router, unless that is bound elsewhere by now.
@@ -245,16 +188,19 @@ impl Shadows {
         Some(id)
     }
 
-    /// Counts an event, and keeps or clears the topic's value. Returns the event's `seq`.
+    /// Counts an event, keeps or clears the topic's value, and remembers the event if it can. Returns its `seq`; its number over
+    /// all events is [`Self::published`].
     pub fn publish(&mut self, key: u32, event: &Event<'_>, limits: &ShadowSettings) -> u64 {
+        self.order.published += 1;
         let shadow = &mut self.shadows[key as usize];
         shadow.seq += 1;
         let seq = shadow.seq;
         if event.retain {
             self.retain(key, seq, event, limits);
         } else if let Ok(index) = shadow.find(event.topic) {
-            shadow.values[index].last_event = event.number;
+            shadow.values[index].last_event = self.order.published;
         }
+        self.remember(key, seq, event, limits);
         seq
     }
 
@@ -279,7 +225,7 @@ impl Shadows {
             body: event.body.into(),
             json: event.json,
             seq,
-            last_event: event.number,
+            last_event: self.order.published,
         };
         self.change(key, |shadow| {
             let index = shadow.find(&value.topic).unwrap_err();
@@ -298,16 +244,23 @@ impl Shadows {
         self.shadow_bytes += shadow.held_bytes();
     }
 
-    /// Drops the longest gone until `more` bytes fit and no more than `max_offline` are left. `spare` is not dropped.
+    /// Drops what can be dropped until `more` bytes fit and no more than `max_offline` are left: the oldest events of all
+    /// histories go first, then the longest gone shadows. `spare` is not dropped.
     fn make_room(&mut self, more: usize, limits: &ShadowSettings, spare: Option<u32>) -> bool {
-        while self.offline.len() > limits.max_offline || self.bytes + more > limits.max_total_bytes {
-            let longest_gone = self.offline.iter(&self.shadows).find(|key| Some(*key) != spare);
-            let Some(key) = longest_gone else {
-                return self.bytes + more <= limits.max_total_bytes;
-            };
-            self.remove(key);
-            self.evicted += 1;
+        while self.offline.len() > limits.max_offline && self.drop_longest_gone(spare) {}
+        while self.bytes + more > limits.max_total_bytes {
+            if !self.forget_oldest() && !self.drop_longest_gone(spare) {
+                return false;
+            }
         }
+        true
+    }
+
+    fn drop_longest_gone(&mut self, spare: Option<u32>) -> bool {
+        let longest_gone = self.offline.iter(&self.shadows).find(|key| Some(*key) != spare);
+        let Some(key) = longest_gone else { return false };
+        self.remove(key);
+        self.evicted += 1;
         true
     }
 
@@ -317,15 +270,19 @@ impl Shadows {
         if self.get(key).bound.is_none() {
             return self.remove(key);
         }
+        self.forget_history(key);
         self.change(key, |shadow| {
             (shadow.epoch, shadow.seq) = (mint.random(), 0);
             (shadow.values, shadow.value_bytes) = (Vec::new(), 0);
         });
     }
 
-    /// Drops the shadows that have been offline for `keep`.
+    /// Drops shadows that have been offline for `keep`; [`Self::next_expiry`] says whether there are more.
     pub fn expire(&mut self, now: Time, keep: Duration) {
-        while self.next_expiry(keep).is_some_and(|at| at <= now) {
+        for _ in 0..EXPIRED_AT_ONCE {
+            if self.next_expiry(keep).is_none_or(|at| at > now) {
+                return;
+            }
             let key = self.offline.front().expect("there is one that expires");
             self.remove(key);
         }
@@ -336,6 +293,8 @@ impl Shadows {
     }
 
     fn remove(&mut self, key: u32) {
+        self.forget_history(key);
+        self.order.forgotten = self.order.forgotten.max(self.get(key).history.last());
         self.offline.remove(&mut self.shadows, key);
         let shadow = self.shadows.remove(key as usize);
         self.by_id.remove(&shadow.id);
@@ -349,12 +308,13 @@ impl Shadows {
         if self.by_id.is_empty() {
             self.by_id = BTreeMap::new(); // an empty one keeps its last node
         }
+        self.order.give_back();
         self.shadows.give_back()
     }
 
     /// What the shadows explain of the heap, in bytes, at most.
     pub fn held_bytes(&self) -> usize {
-        self.shadows.capacity_bytes() + index_bytes(self.len()) + self.shadow_bytes
+        self.shadows.capacity_bytes() + index_bytes(self.len()) + self.order.held_bytes() + self.shadow_bytes
     }
 
     pub fn entries(&self) -> &Pool<Shadow> {
@@ -370,6 +330,16 @@ impl Shadows {
         self.bytes
     }
 
+    /// How many events there have been: the number of the last one.
+    pub fn published(&self) -> u64 {
+        self.order.published
+    }
+
+    /// How many events are remembered, in all histories.
+    pub fn remembered(&self) -> usize {
+        self.order.len()
+    }
+
     pub fn len(&self) -> usize {
         self.shadows.len()
     }
@@ -382,7 +352,7 @@ impl Shadows {
         self.count
     }
 
-    /// For the audit: the index, the offline list and the bytes, counted again.
+    /// For the audit: the index, the offline list, the bytes and the order of events, counted again.
     pub fn recount(&self) -> Result<(), String> {
         for (key, shadow) in self.iter() {
             if self.find(&shadow.id) != Some(key) {
@@ -403,10 +373,9 @@ impl Shadows {
         if shadow_bytes != self.shadow_bytes {
             return Err(format!("shadows: {shadow_bytes} bytes of heap, {} counted", self.shadow_bytes));
         }
-        Ok(())
+        self.recount_histories()
     }
 }
 
 #[cfg(test)]
-#[path = "shadows_tests.rs"]
 mod tests;
