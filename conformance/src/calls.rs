@@ -120,6 +120,20 @@ impl Census {
         self.count(class, "live")
     }
 
+    /// ITEMs and ENDs that fell on nothing.
+    #[track_caller]
+    pub fn late_stream_frames(&self) -> u64 {
+        let count = &self.0["dropped"]["late_stream_frames"];
+        count.as_u64().unwrap_or_else(|| panic!("no dropped.late_stream_frames in {}", self.0))
+    }
+
+    /// Balanced, and no table names what another has forgotten.
+    #[track_caller]
+    pub fn assert_well(&self) {
+        self.assert_balanced();
+        assert_eq!(self.0["audit"]["ok"], true, "{}", self.0);
+    }
+
     /// How many of a class were unbound for this reason; a reason that has not occurred may be missing.
     #[track_caller]
     pub fn reason(&self, class: &str, reason: &str) -> u64 {

@@ -71,6 +71,21 @@ impl Frame {
         Self::new(kind::EVENT).name(topic).body(body)
     }
 
+    /// One row of a stream.
+    pub fn item(stream: u32, sequence: u64, row: impl AsRef<[u8]>) -> Self {
+        Self::new(kind::ITEM).id(stream).body([&sequence.to_be_bytes(), row.as_ref()].concat())
+    }
+
+    /// The end of a stream, whose last row has the number before `sequence`.
+    pub fn end(stream: u32, sequence: u64) -> Self {
+        Self::new(kind::END).id(stream).body(sequence.to_be_bytes())
+    }
+
+    /// A stream that failed, and what the router says of it.
+    pub fn stream_error(stream: u32, text: &str) -> Self {
+        Self::new(kind::END).id(stream).flags(flag::ERROR).body(text)
+    }
+
     pub fn bye(code: &str) -> Self {
         Self::new(kind::BYE).name(code)
     }

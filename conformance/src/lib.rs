@@ -15,4 +15,5 @@ pub mod network;
 pub mod random;
 pub mod router;
 pub mod sse;
+pub mod stream;
 pub mod websocket;

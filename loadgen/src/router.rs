@@ -5,9 +5,11 @@ use std::time::Duration;
 use serde_json::json;
 
 use crate::frame::{self, Command, Commands, Frame, Gathered, Welcome};
+use crate::log_rows::LogRows;
 use crate::payload::{self, EventFields};
 use crate::random::Random;
 use crate::reactor::{self, Ended, Link};
+use crate::stream::Serving;
 use crate::timers::SECOND;
 use crate::world::{Phase, World};
 
@@ -36,6 +38,7 @@ pub struct Router {
     session: Session,
     session_id: String,
     commands: Commands,
+    serving: Serving,
     backoff: Backoff,
     heartbeat_interval: u64,
     heartbeat_timeout: u64,
@@ -54,6 +57,7 @@ impl Router {
             session: Session::None,
             session_id: String::new(),
             commands: Commands::default(),
+            serving: Serving::default(),
             backoff: Backoff::default(),
             heartbeat_interval: 60 * SECOND,
             heartbeat_timeout: 20 * SECOND,
@@ -92,6 +96,10 @@ impl Router {
                     Ok(())
                 }
             },
+            (frame::OPEN | frame::ACK | frame::CANCEL, Session::Bound { .. }) => {
+                let mut rows = LogRows { router: &world.routers[self.index as usize].id };
+                self.serving.take(frame, &mut rows, link.out)
+            }
             (kind, session) => Err(format!("a frame of kind {kind:#04x} in {session:?}")),
         }
     }
@@ -222,7 +230,7 @@ impl reactor::Client for Router {
 
     fn connected(&mut self, world: &mut World, link: &mut Link<'_>) {
         self.session = Session::Greeting;
-        self.commands = Commands::default();
+        (self.commands, self.serving) = (Commands::default(), Serving::default());
         self.bye = None;
         self.pinged = false;
         frame::encode(link.out, frame::HELLO, 0, 1, &world.routers[self.index as usize].id, b"");
@@ -235,7 +243,14 @@ impl reactor::Client for Router {
             self.frame(world, link, &frame)?;
             taken += used;
         }
+        self.drained(world, link);
         Ok(taken)
+    }
+
+    /// The next rows of streams.
+    fn drained(&mut self, world: &mut World, link: &mut Link<'_>) {
+        let mut rows = LogRows { router: &world.routers[self.index as usize].id };
+        self.serving.fill(&mut rows, link.out);
     }
 
     fn timer(&mut self, world: &mut World, link: &mut Link<'_>, timer: u8) {
@@ -284,11 +299,15 @@ impl reactor::Client for Router {
 /// The topic of all events with RETAIN.
 pub const RETAINED_TOPIC: &str = "state";
 
-/// Appends an event that proves itself; its topic says whether it is retained.
+/// The topic of an event: it says whether it is retained.
+pub fn topic_of(retain: bool) -> &'static str {
+    if retain { RETAINED_TOPIC } else { "load" }
+}
+
+/// Appends an event that proves itself.
 pub fn encode_event(out: &mut Vec<u8>, body: &[u8], json: bool, retain: bool) {
-    let (topic, retain) = if retain { (RETAINED_TOPIC, frame::RETAIN) } else { ("load", 0) };
-    let flags = retain | if json { frame::JSON } else { 0 };
-    frame::encode_message(out, frame::EVENT, flags, 0, topic, body);
+    let flags = if retain { frame::RETAIN } else { 0 } | if json { frame::JSON } else { 0 };
+    frame::encode_message(out, frame::EVENT, flags, 0, topic_of(retain), body);
 }
 
 /// The advice to routers of section 1: random from 1 to 60 s, doubling; reset after a minute of good session.

@@ -9,6 +9,8 @@ usage: loadgen [run] [OPTION]…              drive a daemon, verify everything,
        loadgen compare fanout --daemon PATH CPU time of an event against a bare one-in-N-out writer
        loadgen soak     --daemon PATH       all of that for hours, in waves: nothing may stay
        loadgen failures --daemon PATH       the five failures of the past, one after another
+       loadgen fleets   --daemon PATH       big results and whole fleets, one scenario after another
+       loadgen streams  --daemon PATH       one of those with figures of your own
 
 where the daemon is (run and fleet)
   --router ADDR            router listener                                  [127.0.0.1:7000]
@@ -56,7 +58,7 @@ fleet
   --routers N --router ADDR --prefix TEXT --seed N as above           [200, prefix router-]
   --interval S             seconds between a router's `metrics` events                    [5]
   Command `echo` answers with its own body, `fail` with an error, any other with JSON:
-  {\"router\",\"command\",\"received_bytes\"}.
+  {\"router\",\"command\",\"received_bytes\"}. Any stream has 1000 JSON rows, or those of `?rows=N`.
 
 compare
   --daemon PATH            the daemon, a release build                            [required]
@@ -82,6 +84,31 @@ failures
   --planted                the daemon has the feature planted-faults: each scenario must fall
                            short by the figure of its own when its fault is planted
   --report FILE            the report, HTML with plots                       [failures.html]
+  --daemon-log FILE, --seed N as above
+
+fleets
+  --daemon PATH            the daemon                                             [required]
+  --only NAME              one of them: streams, streams-at-full-speed, streams-with-gaps,
+                           streams-that-stall, big-command, fleet-commands, events
+  --quick                  smaller figures, for a debug build: all seven in about a minute
+  --report FILE            the report, HTML with plots                         [fleets.html]
+  --daemon-log FILE, --seed N as above
+
+streams
+  --daemon PATH            the daemon                                             [required]
+  --routers N              routers that have streams                                    [200]
+  --streams N              streams of each                                                [1]
+  --rows N                 rows of each stream                                         [5000]
+  --row-bytes A[-B]        size of a row, up to 16376                               [64-1024]
+  --json-share P           share of streams with JSON rows; the rest are octets         [0.5]
+  --max-messages N         the window: items in flight, 1 to 1024                        [20]
+  --max-bytes N            the window: row bytes in flight, 16384 to 1048576          [65536]
+  --slow-share P           share of consumers that read slowly                          [0.5]
+  --slow-rate N            bytes a second that a slow one reads                      [150000]
+  --gap-every N            every so many rows of a stream one is left out; 0: never       [0]
+  --reconnect-every N      every so many rows its router's connection breaks; 0: never    [0]
+  --stall-ms T             all consumers stop reading for so long, again and again    [never]
+  --report FILE            the report, HTML with plots                        [streams.html]
   --daemon-log FILE, --seed N as above
 
 exit code: 0 no error of any kind, all held; 1 errors (each kind is in the report), or one

@@ -215,9 +215,14 @@ impl OutQueue {
         true
     }
 
-    /// Whether the OPEN of a stream still waits here.
+    /// How many OPENs wait here.
+    pub fn opens(&self) -> usize {
+        self.opens.len()
+    }
+
+    /// Whether the OPEN of a stream is one of them.
     pub fn has_open(&self, frames: &Frames, stream: u32) -> bool {
-        !self.opens.is_empty() && self.opens.iter(frames).any(|key| is_of_stream(frames.payload(key), stream))
+        self.opens.iter(frames).any(|key| is_of_stream(frames.payload(key), stream))
     }
 
     /// Takes out what was not begun of a command that is answered, late or given up. Its begun fragment goes on.

@@ -43,7 +43,7 @@ impl<T: Transport> Engine<T> {
             if !connection.writable || connection.out.is_empty() {
                 break;
             }
-            let waited = connection.waits;
+            let (waited, opens) = (connection.waits, connection.out.opens());
             let plan = &mut self.scratch.plan;
             connection.out.plan(&self.frames, &self.commands, plan);
             let io = &mut connection.io;
@@ -60,6 +60,9 @@ impl<T: Transport> Engine<T> {
                     }
                     connection.out.commit(&mut self.frames, &mut self.commands, plan, written);
                     taken += written;
+                    if connection.out.opens() < opens {
+                        self.opens_written(token);
+                    }
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => connection.writable = false,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}

@@ -96,6 +96,22 @@ impl<T: Transport> Engine<T> {
         self.queued(token, was_backed_up);
     }
 
+    /// OPENs have been written to a router: its time to answer them begins.
+    pub(super) fn opens_written(&mut self, token: Token) {
+        let (now, Some(streams)) = (self.now.time, self.of_router(token).copied()) else { return };
+        let Some(connection) = self.table.get(token) else { return };
+        let mut next = streams.front();
+        while let Some(key) = next {
+            next = streams.next(self.streams.entries(), key);
+            let waits = |id| connection.out.has_open(&self.frames, id);
+            let stream = self.streams.get(key);
+            if !stream.is_asked && stream.gatherer().is_some_and(|gatherer| !waits(gatherer.id)) {
+                let stream = self.streams.get_mut(key);
+                (stream.is_asked, stream.moved_at) = (true, now);
+            }
+        }
+    }
+
     /// Opens a stream anew that has met a gap or lost its session, when its consumer has taken every row that came before.
     fn reopen(&mut self, key: u32) {
         let stream = self.streams.get(key);
@@ -176,8 +192,7 @@ impl<T: Transport> Engine<T> {
 
     /// The stream that a router means by `id`: not one whose OPEN it cannot have seen yet.
     fn find_stream(&mut self, token: Token, id: u32) -> Option<u32> {
-        let is_begun = self.table.get(token).is_some_and(|router| !router.out.has_open(&self.frames, id));
-        let found = if is_begun { self.streams.find(token, id) } else { None };
+        let found = self.streams.find(token, id).filter(|key| self.streams.get(*key).is_asked);
         self.census.dropped.late_stream_frames += u64::from(found.is_none());
         found
     }
@@ -341,6 +356,7 @@ impl<T: Transport> Engine<T> {
         let Some(mut list) = self.of_router(session).copied() else { return false };
         self.streams.moor(key, session, &mut list, self.now.time);
         self.put_list(session, list);
+        self.set_stream_timer(key, self.now.time + self.settings.stream.idle);
         self.reopen(key);
         true
     }
@@ -366,12 +382,11 @@ impl<T: Transport> Engine<T> {
     pub(super) fn stream_deadline(&self, key: u32) -> Time {
         let (now, settings) = (self.now.time, &self.settings.stream);
         let stream = self.streams.get(key);
-        let Some(session) = stream.session else { return stream.moved_at + settings.resume };
-        let waits_for_router = stream.gatherer().is_some_and(|gatherer| {
-            let router = self.table.get(session);
-            let is_asked = router.is_some_and(|router| !router.out.has_open(&self.frames, gatherer.id));
-            is_asked && gatherer.is_open(stream.opening.window)
-        });
+        if stream.session.is_none() {
+            return stream.moved_at + settings.resume;
+        }
+        let is_open = stream.gatherer().is_some_and(|gatherer| gatherer.is_open(stream.opening.window));
+        let waits_for_router = stream.is_asked && is_open;
         if waits_for_router { stream.moved_at + settings.idle } else { now + settings.idle }
     }
 

@@ -6,6 +6,9 @@ use crate::reactor::{self, Ended, Link};
 
 use super::caller::Caller;
 use super::consumer::Consumer;
+use super::event_stream::EventStream;
+use super::fleet_caller::FleetCaller;
+use super::publisher::Publisher;
 use super::router::Router;
 use super::watcher::Watcher;
 use super::way::Way;
@@ -36,6 +39,9 @@ pub enum Client {
     Caller(Box<Caller>),
     Watcher(Box<Watcher>),
     Consumer(Box<Consumer>),
+    FleetCaller(Box<FleetCaller>),
+    EventStream(Box<EventStream>),
+    Publisher(Box<Publisher>),
 }
 
 impl Client {
@@ -45,6 +51,9 @@ impl Client {
             Self::Caller(caller) => caller.as_ref(),
             Self::Watcher(watcher) => watcher.as_ref(),
             Self::Consumer(consumer) => consumer.as_ref(),
+            Self::FleetCaller(caller) => caller.as_ref(),
+            Self::EventStream(stream) => stream.as_ref(),
+            Self::Publisher(publisher) => publisher.as_ref(),
         }
     }
 
@@ -54,6 +63,9 @@ impl Client {
             Self::Caller(caller) => caller.as_mut(),
             Self::Watcher(watcher) => watcher.as_mut(),
             Self::Consumer(consumer) => consumer.as_mut(),
+            Self::FleetCaller(caller) => caller.as_mut(),
+            Self::EventStream(stream) => stream.as_mut(),
+            Self::Publisher(publisher) => publisher.as_mut(),
         }
     }
 }

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use crate::http::{self, LongAnswer};
 use crate::reactor::{self, Ended, Link};
+use crate::timers::SECOND;
 
 use super::client::Actor;
 use super::pace::Pace;
@@ -11,6 +12,8 @@ use super::way::{LEAVE, Way};
 use super::world::World;
 
 const READ: u8 = 0;
+/// Before it asks again.
+const PAUSE: u64 = SECOND / 10;
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Stage {
@@ -18,11 +21,15 @@ enum Stage {
     Reading,
     /// All has come; it is about to go.
     Done,
+    /// Its router was away: it asks again.
+    AskingAgain,
 }
 
 pub struct Consumer {
     /// The stream: its place among the world's.
-    pub job: u32,
+    job: u32,
+    /// Read to the end, or given up.
+    over: bool,
     /// `None` reads whatever comes.
     pub pace: Option<Pace>,
     /// It reads nothing.
@@ -40,6 +47,7 @@ impl Consumer {
     pub fn new(job: u32) -> Self {
         Self {
             job,
+            over: false,
             pace: None,
             deaf: false,
             stage: Stage::Down,
@@ -48,6 +56,15 @@ impl Consumer {
             expected: Vec::new(),
             ticking: false,
         }
+    }
+
+    /// The next connection reads another stream.
+    pub fn next(&mut self, job: u32) {
+        (self.job, self.over) = (job, false);
+    }
+
+    pub fn is_over(&self) -> bool {
+        self.over
     }
 
     /// Checks and takes the whole rows that have come.
@@ -146,6 +163,14 @@ impl reactor::Client for Consumer {
 
     fn received(&mut self, world: &mut World, link: &mut Link<'_>, bytes: &[u8]) -> Result<usize, String> {
         let taken = self.answer.take(bytes)?;
+        if world.churn && self.answer.status == 404 {
+            if self.answer.is_whole() {
+                world.tally.excused += 1;
+                self.stage = Stage::AskingAgain;
+                link.finish();
+            }
+            return Ok(taken);
+        }
         self.head(world)?;
         self.rows(world)?;
         if self.answer.is_whole() && self.stage == Stage::Reading {
@@ -175,8 +200,14 @@ impl reactor::Client for Consumer {
         }
     }
 
-    fn ended(&mut self, world: &mut World, _: &mut Link<'_>, why: Ended) {
+    fn ended(&mut self, world: &mut World, link: &mut Link<'_>, why: Ended) {
         let stage = std::mem::replace(&mut self.stage, Stage::Down);
+        if stage == Stage::AskingAgain && self.leaving.is_none() {
+            // It is up still, as far as anyone waits for it.
+            self.stage = stage;
+            return link.connect_at(link.now + PAUSE);
+        }
+        self.over = true;
         if self.leaving.take().is_some() || stage == Stage::Done {
             return;
         }

@@ -5,12 +5,20 @@ use std::time::Duration;
 
 use crate::options::Options;
 
-use super::Show;
 use super::perform::{Part, choose, perform, publish, table};
 use super::script::{Scale, Scenario};
 use super::streams::{self, Plan};
+use super::{Show, big_command, events, fleet_commands};
 
-pub const ALL: [&Scenario; 4] = [&streams::HALF_SLOW, &streams::FULL_SPEED, &streams::GAPS, &streams::STALLS];
+pub const ALL: [&Scenario; 7] = [
+    &streams::HALF_SLOW,
+    &streams::FULL_SPEED,
+    &streams::GAPS,
+    &streams::STALLS,
+    &big_command::SCENARIO,
+    &fleet_commands::SCENARIO,
+    &events::SCENARIO,
+];
 
 /// What the daemon holds is looked at so often: a burst is short.
 const SAMPLE_EVERY: Duration = Duration::from_millis(100);

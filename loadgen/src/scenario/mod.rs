@@ -2,17 +2,23 @@
 //! fleets, and the soak, which is all of the failures at once for hours.
 
 pub mod akka;
+pub mod big_command;
 pub mod caller;
 pub mod client;
 pub mod consumer;
 pub mod erlang;
+pub mod event_stream;
 pub mod eventmachine;
+pub mod events;
 pub mod failures;
+pub mod fleet_caller;
+pub mod fleet_commands;
 pub mod fleets;
 pub mod job;
 pub mod judge;
 pub mod pace;
 pub mod perform;
+pub mod publisher;
 pub mod replies;
 pub mod router;
 pub mod scala_remote_actors;

@@ -3,13 +3,16 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
+use crate::command::Wish;
+use crate::fleet_call::Part;
 use crate::frame::{self, Command, Commands, Frame, Gathered, Welcome};
 use crate::options::Sizes;
-use crate::payload::{self, EventFields};
+use crate::payload::{self, CommandFields, EventFields};
 use crate::random::Random;
 use crate::reactor::{self, Ended, Link};
 use crate::route::Route;
 use crate::router::encode_event;
+use crate::stats::Fault;
 use crate::stream::{Filled, Serving};
 use crate::timers::SECOND;
 
@@ -191,9 +194,8 @@ impl Router {
         let json = world.random.chance(0.5);
         let retain = world.random.chance(self.emit.retain_share);
         let size = world.random.within(self.emit.bytes);
-        let facts = &mut world.routers[self.index as usize];
-        facts.emitted += 1;
-        let fields = EventFields { seed: world.seed, n: facts.emitted, sent_ns: link.now };
+        let n = world.routers[self.index as usize].emit(retain);
+        let fields = EventFields { seed: world.seed, n, sent_ns: link.now };
         let body = payload::event(self.index, &fields, json, size);
         encode_event(link.out, &body, json, retain);
         self.last_sent = link.now;
@@ -210,20 +212,45 @@ impl Router {
         if command.id == 0 {
             return world.received_oneway(self.index, fields.nonce);
         }
-        if let Err(fault) = world.ledger.reached(fields.nonce, self.index) {
-            world.errors.add_fault(fault);
-        }
-        if command.name == "mute" {
+        let (wish, fields) = match self.wish(world, &command.name, fields) {
+            Ok(wish) => wish,
+            Err(fault) => return world.errors.add_fault(fault),
+        };
+        if wish == Wish::Silence {
             return;
         }
         let router = world.routers[self.index as usize].id.as_str();
         let body = payload::reply(world.seed, router, &fields, &command.body);
         world.tally.payload_bytes += body.len() as u64;
         let mut flags = if fields.reply_json { frame::JSON } else { 0 };
-        if command.name == "fail" {
+        if wish == Wish::Fail {
             flags |= frame::ERROR;
         }
         self.replies.send(link.out, command.id, flags, body);
+    }
+
+    /// What it is to do with an awaited command: that is in its name, or known of the whole fleet.
+    fn wish(
+        &self,
+        world: &mut World,
+        name: &str,
+        fields: CommandFields,
+    ) -> Result<(Wish, CommandFields), Fault> {
+        let nonce = fields.nonce;
+        if let Some(fleet) = world.fleet.filter(|_| name == "fleet") {
+            if !world.fleet_reached.enter(nonce, self.index) {
+                return Err(Fault::new("command_doubled", format!("{nonce:#x} reached a router twice")));
+            }
+            let Part { wish, reply_bytes, reply_json } = fleet.part(self.index, nonce);
+            return Ok((wish, CommandFields { nonce, reply_bytes, reply_json }));
+        }
+        world.ledger.reached(nonce, self.index)?;
+        let wish = match name {
+            "mute" => Wish::Silence,
+            "fail" => Wish::Fail,
+            _ => Wish::Answer,
+        };
+        Ok((wish, fields))
     }
 
     /// Leaves now.

@@ -179,6 +179,6 @@ fn set_deaf(client: &mut Client, deaf: bool) {
     match client {
         Client::Router(router) => router.deaf = deaf,
         Client::Watcher(watcher) => watcher.deaf = deaf,
-        Client::Caller(_) | Client::Consumer(_) => {}
+        _ => {}
     }
 }

@@ -5,12 +5,15 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use crate::command::{Order, Wish};
+use crate::fleet_call::Fleet;
 use crate::ledger::{self, Ledger};
 use crate::options::{Addresses, Sizes};
 use crate::payload::{self, CommandFields};
 use crate::random::Random;
+use crate::router::RETAINED_TOPIC;
 use crate::stats::{Errors, Latency};
 
+use super::fleet_caller::Reached;
 use super::job::Job;
 
 /// What is known of a router, whatever connection it has.
@@ -18,10 +21,30 @@ pub struct Facts {
     pub id: String,
     /// Its own count of events, from 1.
     pub emitted: u64,
+    /// Of those, the ones with RETAIN.
+    retained: u64,
     /// Events up to this one may have been lost with a connection that ended.
     pub may_lack: u64,
     /// Sessions that it has now, frozen ones left out: two for the moment of a takeover.
     pub sessions: u32,
+}
+
+impl Facts {
+    /// Counts one more event. Returns its number.
+    pub fn emit(&mut self, retain: bool) -> u64 {
+        self.emitted += 1;
+        self.retained += u64::from(retain);
+        self.emitted
+    }
+
+    /// Events on `topic`, or on all.
+    pub fn emitted_on(&self, topic: Option<&str>) -> u64 {
+        match topic {
+            None => self.emitted,
+            Some(RETAINED_TOPIC) => self.retained,
+            Some(_) => self.emitted - self.retained,
+        }
+    }
 }
 
 /// What a caller asks for, and how often.
@@ -95,6 +118,9 @@ pub struct World {
     pub ledger: Ledger,
     /// The streams that are read, each once.
     pub jobs: Vec<Job>,
+    /// What the routers do with the fleet command that is under way.
+    pub fleet: Option<Fleet>,
+    pub fleet_reached: Reached,
     /// The last one-way command of each caller at each router: their order is promised.
     oneway_order: HashMap<(u32, u32), u64>,
     /// Nothing new is begun: events and commands rest.
@@ -116,7 +142,13 @@ pub struct World {
 
 impl World {
     pub fn new(seed: u64, addresses: Addresses, routers: usize) -> Self {
-        let facts = |number| Facts { id: format!("r-{number:05}"), emitted: 0, may_lack: 0, sessions: 0 };
+        let facts = |number| Facts {
+            id: format!("r-{number:05}"),
+            emitted: 0,
+            retained: 0,
+            may_lack: 0,
+            sessions: 0,
+        };
         Self {
             seed,
             random: Random::new(seed),
@@ -124,6 +156,8 @@ impl World {
             routers: (0..routers).map(facts).collect(),
             ledger: Ledger::default(),
             jobs: Vec::new(),
+            fleet: None,
+            fleet_reached: Reached::default(),
             oneway_order: HashMap::new(),
             quiet: false,
             churn: false,

@@ -86,6 +86,8 @@ pub struct Stream {
     pub opening: Opening,
     /// Where the next OPEN begins.
     from: u64,
+    /// The router has been sent the OPEN, or the beginning of it.
+    pub is_asked: bool,
     /// Between two OPENs there is none.
     pub(super) gatherer: Option<Gatherer>,
     /// Reopenings in a row that have brought no row.
@@ -114,6 +116,7 @@ impl Stream {
             session: Some(session),
             opening,
             from,
+            is_asked: false,
             gatherer: None,
             barren: 0,
             format: None,
@@ -141,6 +144,7 @@ impl Stream {
     pub(super) fn begin(&mut self, id: u32) {
         debug_assert!(self.gatherer.is_none(), "a window is never granted twice");
         self.gatherer = Some(Gatherer::new(id, self.from));
+        self.is_asked = false;
         self.taken = self.queued; // it begins when the consumer has taken all
     }
 
