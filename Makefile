@@ -1,6 +1,7 @@
 # make run     the daemon and 200 simulated routers, until Ctrl-C   (CONFIG=file, ROUTERS=n)
 # make test    everything that must hold; needs what `make tools` names
 # make failures  the five failures of the past against a release build, with a report
+# make fleets  big results and whole fleets against a release build, with a report
 # make fuzz    invents input for one codec   (TARGET=one of fuzz/fuzz_targets, SECONDS=60)
 # make fmt     formats; make lint: what CI refuses
 
@@ -8,7 +9,7 @@ CONFIG ?= config.toml
 ROUTERS ?= 200
 CARGO_TARGET_DIR ?= target
 
-.PHONY: run test test-faults test-failures failures autobahn fuzz tools fmt lint
+.PHONY: run test test-faults test-failures failures test-fleets fleets autobahn fuzz tools fmt lint
 
 run:
 	@command -v cargo >/dev/null || { echo "missing: cargo (Rust 1.95 or newer, https://rustup.rs)"; exit 1; }
@@ -21,6 +22,7 @@ test: tools
 	cargo test --workspace
 	$(MAKE) test-faults
 	$(MAKE) test-failures
+	$(MAKE) test-fleets
 
 # Plants each fault in turn (a release, a stale check or an answer left out); the simulation must find every one. The leaks among
 # them must be named by the verdict, and an account that does not balance must be counted.
@@ -43,6 +45,18 @@ failures:
 	cargo build --release -p berthd -p loadgen
 	$(CARGO_TARGET_DIR)/release/loadgen failures --daemon $(CARGO_TARGET_DIR)/release/berthd \
 		--report $(CARGO_TARGET_DIR)/failures.html
+
+# Streams, fleet commands and events, small enough for a debug build.
+test-fleets:
+	cargo build -p berthd -p loadgen
+	$(CARGO_TARGET_DIR)/debug/loadgen fleets --quick --daemon $(CARGO_TARGET_DIR)/debug/berthd \
+		--report $(CARGO_TARGET_DIR)/fleets-quick.html
+
+# The same at full size, with a release build: under four minutes.
+fleets:
+	cargo build --release -p berthd -p loadgen
+	$(CARGO_TARGET_DIR)/release/loadgen fleets --daemon $(CARGO_TARGET_DIR)/release/berthd \
+		--report $(CARGO_TARGET_DIR)/fleets.html
 
 # The Autobahn suite against an echo built of the same handshake, codec and queue; needs Python 2.7 (PYTHON2=path), see
 # conformance/autobahn/run.py.

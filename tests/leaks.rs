@@ -147,6 +147,29 @@ fn a_rise_is_told_at_once_and_so_is_its_end() {
     assert!(says.contains(" 20 routers"), "{state}: {says}");
 }
 
+/// Every router's history fills up to its limit, and stays there.
+#[test]
+fn histories_that_fill_up_raise_no_alarm() {
+    let mut fleet = Fleet::new();
+    let mut states = std::collections::BTreeSet::new();
+    for round in 0..90 {
+        for _ in 0..10 {
+            fleet.bench.pass(Duration::from_secs(6));
+            fleet.bench.engine.turn();
+            for router in fleet.routers.clone() {
+                fleet.bench.send(router, &frame(0x12, 0x04, 0, "level", &[b'7'; 100]));
+            }
+        }
+        let (state, says) = fleet.verdict();
+        assert!(!matches!(state.as_str(), "leaking" | "fragmented"), "in round {round}: {state}: {says}");
+        states.insert(state);
+    }
+    assert!(states.contains("loaded"), "{states:?}");
+    let (state, says) = fleet.verdict();
+    assert_eq!(state, "flat", "{says}");
+    assert_eq!(fleet.bench.engine.audit(), Vec::<String>::new());
+}
+
 #[test]
 fn thirty_hours_of_honest_waves_raise_no_alarm() {
     let mut fleet = Fleet::new();

@@ -147,37 +147,32 @@ fn the_flood_of_one_router_does_not_take_anothers_turn() {
 
 #[test]
 fn stalled_streams_and_their_heartbeats_do_not_meet() {
-    let daemon = Daemon::start(HEARTBEAT);
+    let daemon = Daemon::start("router.heartbeat.interval_s = 1\nrouter.heartbeat.timeout_s = 2");
     let row = vec![7; 16_000];
-    let mut routers = Vec::new();
-    for n in 0..4 {
-        let id = format!("r{n}");
-        let mut router = Router::bind(daemon.router, &id);
-        let consumer = Consumer::get_small(daemon.http, &id, "log");
-        let mut sender = Sender::of_octets(router.recv_open());
-        sender.fill(&mut router, &row, &consumer);
-        routers.push((router, sender, consumer));
-        // Those that were first answer their PINGs meanwhile.
-        for (router, ..) in &mut routers {
-            router.ping();
+    std::thread::scope(|scope| {
+        for id in ["r1", "r2", "r3", "r4"] {
+            let (daemon, row) = (&daemon, &row);
+            scope.spawn(move || {
+                let mut router = Router::bind(daemon.router, id);
+                let mut consumer = Consumer::get_small(daemon.http, id, "log");
+                let mut sender = Sender::of_octets(router.recv_open());
+                sender.fill(&mut router, row, &consumer);
+                let begun = Instant::now();
+                while begun.elapsed() < Duration::from_millis(3500) {
+                    router.ping();
+                    std::thread::sleep(Duration::from_millis(100));
+                }
+                sender.end(&mut router);
+                consumer.expect_octets();
+                for _ in 0..sender.next {
+                    assert!(consumer.row() == *row);
+                }
+                consumer.expect_end();
+                router.ping();
+            });
         }
-    }
-    let begun = Instant::now();
-    while begun.elapsed() < Duration::from_millis(2500) {
-        for (router, ..) in &mut routers {
-            router.ping();
-        }
-        std::thread::sleep(Duration::from_millis(100));
-    }
-    for (mut router, sender, mut consumer) in routers {
-        sender.end(&mut router);
-        consumer.expect_octets();
-        for _ in 0..sender.next {
-            assert!(consumer.row() == row);
-        }
-        consumer.expect_end();
-        router.ping();
-    }
+    });
+    assert_eq!(Census::of(&daemon).reason("router", "heartbeat_timeout"), 0);
 }
 
 #[test]

@@ -115,7 +115,7 @@ mod tests {
 
     #[test]
     fn where_it_goes_on() {
-        let resume = |headers| asked("", headers).unwrap().resume;
+        let resume = |headers: &str| asked("", headers).unwrap().resume;
         let id = EventId { run: 0xab, number: 42 };
         assert_eq!(resume("Last-Event-ID: 00000000000000ab-42\r\n"), Resume::Behind(id));
         for bad in ["", "42", "00000000000000ab-", "ab-42", "00000000000000ab-+1", "00000000000000AB-1"] {

@@ -291,30 +291,35 @@ impl Fifo {
         self.tail = key;
     }
 
-    /// Appends to the last frame if that has room for it, and otherwise begins one: small pieces go into one block.
+    /// Appends bytes that need not stay together: they fill up the last frame, and what it has no room for begins another.
     pub fn append(&mut self, frames: &mut Frames, pieces: &[&[u8]]) {
-        let len: usize = pieces.iter().map(|piece| piece.len()).sum();
-        if let Some(last) = self.last_with_room(frames, len) {
-            pieces.iter().for_each(|piece| last.extend_from_slice(piece));
-            frames.bytes += len;
-            self.bytes += len;
-            return;
+        let mut left: usize = pieces.iter().map(|piece| piece.len()).sum();
+        let mut room = self.room_of_last(frames);
+        for piece in pieces {
+            let mut piece = *piece;
+            while !piece.is_empty() {
+                if room == 0 {
+                    room = if left < BLOCK_BYTES / 2 { BLOCK_BYTES } else { left };
+                    let _charge = charge(Holder::QueuedFrame);
+                    self.push(frames, Payload::Owned(Vec::with_capacity(room)), false);
+                }
+                let (fits, rest) = piece.split_at(piece.len().min(room));
+                if let Payload::Owned(last) = &mut frames.queued[self.tail as usize].payload {
+                    last.extend_from_slice(fits);
+                }
+                frames.bytes += fits.len();
+                self.bytes += fits.len();
+                (room, left) = (room - fits.len(), left - fits.len());
+                piece = rest;
+            }
         }
-        let block = {
-            let _charge = charge(Holder::QueuedFrame);
-            let mut block = Vec::with_capacity(if len < BLOCK_BYTES / 2 { BLOCK_BYTES } else { len });
-            pieces.iter().for_each(|piece| block.extend_from_slice(piece));
-            block
-        };
-        self.push(frames, Payload::Owned(block), false);
     }
 
-    fn last_with_room<'f>(&self, frames: &'f mut Frames, len: usize) -> Option<&'f mut Vec<u8>> {
-        match &mut frames.queued.get_mut(self.tail as usize)?.payload {
-            Payload::Owned(bytes) if self.tail != NONE && bytes.capacity() - bytes.len() >= len => {
-                Some(bytes)
-            }
-            _ => None,
+    /// How much can be appended to the last frame, in bytes.
+    fn room_of_last(&self, frames: &Frames) -> usize {
+        match self.front().map(|_| &frames.queued[self.tail as usize].payload) {
+            Some(Payload::Owned(bytes)) => bytes.capacity() - bytes.len(),
+            _ => 0,
         }
     }
 

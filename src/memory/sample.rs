@@ -52,6 +52,8 @@ pub struct Load {
     pub subscriptions: u64,
     /// Shadows of bound routers and those within `keep_s`.
     pub shadows: u64,
+    /// Events in their histories.
+    pub remembered_events: u64,
     /// Out-queues and half-received messages.
     pub buffered_bytes: u64,
 }
@@ -70,7 +72,7 @@ const fn counted(name: &'static str, explains: &'static [Holder]) -> LoadPart {
 }
 
 impl Load {
-    pub(super) const PARTS: [LoadPart; 8] = {
+    pub(super) const PARTS: [LoadPart; 9] = {
         use Holder::*;
         [
             counted("routers", &[Router, Timer, Other]),
@@ -78,8 +80,9 @@ impl Load {
             counted("http connections", &[Http, Timer, Other]),
             counted("requests", &[Router, Http, App, Page, PendingCommand, Timer, Other]),
             counted("streams", &[Router, Http, Stream, Timer, Other]),
-            counted("subscriptions", &[App, Page, Subscription, Other]),
+            counted("subscriptions", &[Http, App, Page, Subscription, Other]),
             counted("shadows", &[Shadow]),
+            counted("remembered events", &[Shadow]),
             LoadPart {
                 name: "buffered",
                 is_bytes: true,
@@ -90,7 +93,7 @@ impl Load {
     };
 
     /// In the order of `PARTS`.
-    pub(super) fn figures(&self) -> [u64; 8] {
+    pub(super) fn figures(&self) -> [u64; 9] {
         [
             self.routers,
             self.clients,
@@ -99,6 +102,7 @@ impl Load {
             self.streams,
             self.subscriptions,
             self.shadows,
+            self.remembered_events,
             self.buffered_bytes,
         ]
     }

@@ -7,7 +7,7 @@ use super::address_counts::AddressCounts;
 use super::connection::{Closing, Connection, Farewell, Session, Traffic};
 use super::round::Round;
 use super::table::Table;
-use super::work::WorkList;
+use super::work::Work;
 use crate::census::Census;
 use crate::clock::{Now, Time};
 use crate::core::commands::Commands;
@@ -73,46 +73,8 @@ pub struct Engine<T> {
     descriptors: usize,
 }
 
-/// What is to be done, and for whom.
-#[derive(Default)]
-pub(super) struct Work {
-    /// To be read, and those of them that bring much at a time: they go last.
-    pub ready: WorkList,
-    pub bulky: WorkList,
-    pub dirty: WorkList,
-    pub replaying: WorkList,
-    pub closing: WorkList,
-    pub ended: WorkList,
-    /// Frames that had been queued when this turn began to read.
-    pub frames_at_turn: u64,
-    /// Bytes that this turn has read.
-    pub read_in_turn: usize,
-}
-
 /// Room for the watchers of one event that is kept.
 pub(super) const WATCHERS_ROOM: usize = 1024;
-
-impl Work {
-    pub fn capacity_bytes(&self) -> usize {
-        let Self { ready, bulky, dirty, replaying, closing, ended, frames_at_turn: _, read_in_turn: _ } =
-            self;
-        [ready, bulky, dirty, replaying, closing, ended].map(WorkList::capacity_bytes).iter().sum()
-    }
-
-    pub fn give_back(&mut self) {
-        let Self { ready, bulky, dirty, replaying, closing, ended, frames_at_turn: _, read_in_turn: _ } =
-            self;
-        for list in [ready, bulky, dirty, replaying, closing, ended] {
-            list.give_back();
-        }
-    }
-
-    /// A connection is to be looked at in the reading phase.
-    pub fn mark_ready<T>(&mut self, connection: &mut Connection<T>, token: Token) {
-        let list = if connection.is_bulky { &mut self.bulky } else { &mut self.ready };
-        list.mark(&mut connection.in_ready, token);
-    }
-}
 
 /// Buffers of the loop, shared by all connections: made at the start, kept.
 pub(super) struct Scratch {

@@ -68,6 +68,7 @@ impl<T: Transport> Engine<T> {
             streams: self.streams.len() as u64,
             subscriptions: self.hub.len() as u64,
             shadows: self.shadows.len() as u64,
+            remembered_events: self.shadows.remembered() as u64,
             buffered_bytes: self.buffered_bytes() as u64,
         }
     }

@@ -428,6 +428,9 @@ impl Ending {
     fn refusal(&self) -> Option<Refusal> {
         let (status, code, detail): (_, _, Cow<'static, str>) = match self {
             Ending::Done => return None,
+            Ending::RouterError(text) if text.is_empty() => {
+                (502, "router_error", "the router ended the stream with an error, and without a word".into())
+            }
             Ending::RouterError(text) => (502, "router_error", text.clone().into()),
             Ending::NoProgress(text) => (502, "router_error", (*text).into()),
             Ending::Lost => {

@@ -1,7 +1,46 @@
 //! Lists of connections with something to do; a connection is at most once on each.
 
+use super::connection::Connection;
 use crate::id::Token;
 use crate::memory::{Holder, charge};
+
+/// What is to be done, and for whom.
+#[derive(Default)]
+pub(super) struct Work {
+    /// To be read, and those of them that bring much at a time: they go last.
+    pub ready: WorkList,
+    pub bulky: WorkList,
+    pub dirty: WorkList,
+    pub replaying: WorkList,
+    pub closing: WorkList,
+    pub ended: WorkList,
+    /// Frames that had been queued when this turn began to read.
+    pub frames_at_turn: u64,
+    /// Bytes that this turn has read.
+    pub read_in_turn: usize,
+}
+
+impl Work {
+    pub fn capacity_bytes(&self) -> usize {
+        let Self { ready, bulky, dirty, replaying, closing, ended, frames_at_turn: _, read_in_turn: _ } =
+            self;
+        [ready, bulky, dirty, replaying, closing, ended].map(WorkList::capacity_bytes).iter().sum()
+    }
+
+    pub fn give_back(&mut self) {
+        let Self { ready, bulky, dirty, replaying, closing, ended, frames_at_turn: _, read_in_turn: _ } =
+            self;
+        for list in [ready, bulky, dirty, replaying, closing, ended] {
+            list.give_back();
+        }
+    }
+
+    /// A connection is to be looked at in the reading phase.
+    pub fn mark_ready<T>(&mut self, connection: &mut Connection<T>, token: Token) {
+        let list = if connection.is_bulky { &mut self.bulky } else { &mut self.ready };
+        list.mark(&mut connection.in_ready, token);
+    }
+}
 
 /// Room that every list has from the start and keeps.
 const ROOM: usize = 1024;

@@ -1,11 +1,12 @@
 //! An HTTP caller: commands awaited and one-way, lists, kicks, pipelining, bad requests, hang-ups while an answer is due.
 
-use crate::model::{Body, Context, is_settled};
-use crate::router::{IDS, payload};
+use crate::model::{Body, Context, Event, is_settled};
+use crate::router::{IDS, TOPICS, payload};
 use crate::socket::LinkRef;
 use crate::wire::{Answer, take_answer};
+use base64::prelude::{BASE64_STANDARD, Engine as _};
 use berth::id::Class;
-use serde_json::Value;
+use serde_json::{Value, json};
 use std::collections::VecDeque;
 use std::time::Duration;
 
@@ -44,6 +45,8 @@ enum What {
     Command(u64),
     OneWay(u64),
     Statuses(&'static [u16]),
+    /// An event of its own, by its number.
+    Publish(usize),
     Clients,
     Audit,
 }
@@ -187,6 +190,10 @@ impl CallerPeer {
                     context.model.fail(format!("{} is none of {statuses:?}", answer.status));
                 }
             }
+            What::Publish(number) if answer.status == 202 => context.model.events[number].is_sent = true,
+            What::Publish(number) => {
+                context.model.fail(format!("publishing event {number} is answered {}", answer.status));
+            }
             What::Clients => {
                 let clients = problem["clients"].as_array().into_iter().flatten();
                 self.clients =
@@ -299,6 +306,11 @@ impl CallerPeer {
             90 => ("GET /nowhere HTTP/1.1".into(), What::Statuses(&[404])),
             91 => ("GET /v1/routers?limit=0 HTTP/1.1".into(), What::Statuses(&[400])),
             92 => return self.misbehave(session, context),
+            94..98 => {
+                let (number, text) = publication(router, session, context);
+                body = text;
+                ("POST /v1/events HTTP/1.1".into(), What::Publish(number))
+            }
             93 => {
                 close = true;
                 ("GET /healthz HTTP/1.0".into(), What::Statuses(&[200]))
@@ -351,4 +363,31 @@ impl CallerPeer {
             is_alone: false,
         });
     }
+}
+
+/// An event that the caller publishes for a router: its number, and the request's body.
+fn publication(router: &str, session: &Session, context: &mut Context<'_>) -> (usize, String) {
+    let number = context.model.events.len();
+    let topic = *context.random.pick(&TOPICS);
+    let (json, retain) = (context.random.chance(60), context.random.chance(40));
+    let pad = "z".repeat(context.random.length() / 2);
+    let mut event = json!({ "router": router, "topic": topic, "retain": retain });
+    let body = match json {
+        true => json!({ "n": number, "pad": pad }).to_string(),
+        false => format!("{number}:{pad}"),
+    };
+    match json {
+        true => event["body"] = serde_json::from_str(&body).expect("it was JSON"),
+        false => event["body_base64"] = BASE64_STANDARD.encode(&body).into(),
+    }
+    context.model.events.push(Event {
+        router: router.into(),
+        topic: topic.into(),
+        link: session.link.clone(),
+        is_sent: false,
+        welcomed: true,
+        body: body.into_bytes(),
+        json,
+    });
+    (number, event.to_string())
 }

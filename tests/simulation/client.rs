@@ -3,6 +3,7 @@
 
 use crate::caller::{FLOOD_BODY_BYTES, FLOOD_BYTES};
 use crate::model::{Body, Context, NOTIFICATION, is_settled};
+use crate::recall::Recall;
 use crate::router::{IDS, TOPICS, payload};
 use crate::socket::LinkRef;
 use crate::watcher::{PRESENCE, Subscription, Watcher};
@@ -16,9 +17,11 @@ use std::time::Duration;
 pub struct ClientPeer {
     class: Class,
     session: Option<Session>,
+    recall: Recall,
 }
 
 struct Session {
+    recall: Recall,
     link: LinkRef,
     input: Vec<u8>,
     said_hello: bool,
@@ -43,7 +46,7 @@ struct Session {
 enum Call {
     Command(u64),
     OneWay(u64),
-    Subscribe { router: String, topic: String },
+    Subscribe { router: String, topic: String, since: Option<(String, u64)> },
     Unsubscribe,
     Routers,
     Bad,
@@ -51,17 +54,19 @@ enum Call {
 
 impl ClientPeer {
     pub fn new(class: Class) -> Self {
-        Self { class, session: None }
+        Self { class, session: None, recall: Recall::default() }
     }
 
     pub fn act(&mut self, context: &mut Context<'_>) {
         if self.session.is_none() && !context.is_calm && context.random.chance(40) {
             let link = context.network.connect(self.class, context.random);
-            self.session = link.map(|link| Session::new(link, context));
+            let recall = std::mem::take(&mut self.recall);
+            self.session = link.map(|link| Session::new(link, recall, context));
         }
         let Some(mut session) = self.session.take() else { return };
-        if !session.act(context) {
-            self.session = Some(session);
+        match session.act(context) {
+            true => self.recall = session.recall,
+            false => self.session = Some(session),
         }
     }
 
@@ -79,8 +84,9 @@ impl ClientPeer {
 }
 
 impl Session {
-    fn new(link: LinkRef, context: &mut Context<'_>) -> Self {
+    fn new(link: LinkRef, recall: Recall, context: &mut Context<'_>) -> Self {
         Self {
+            recall,
             link,
             input: Vec::new(),
             said_hello: false,
@@ -257,8 +263,12 @@ impl Session {
             56..84 => {
                 let router = if context.random.chance(40) { "*".to_owned() } else { router };
                 let topic = *context.random.pick(&["*", "*", PRESENCE, TOPICS[0], TOPICS[1]]);
-                let params = json!({ "router": router, "topic": topic });
-                ("subscribe", params, Call::Subscribe { router, topic: topic.to_owned() })
+                let mut params = json!({ "router": router, "topic": topic });
+                let since = self.recall.since(&router, context);
+                if let Some((epoch, seq)) = &since {
+                    (params["epoch"], params["since"]) = (epoch.as_str().into(), (*seq).into());
+                }
+                ("subscribe", params, Call::Subscribe { router, topic: topic.to_owned(), since })
             }
             84..90 => {
                 let known: Vec<u64> = self.watcher.subscriptions.keys().copied().collect();
@@ -285,7 +295,7 @@ impl Session {
             (
                 "subscribe",
                 json!({ "router": "*", "topic": "*" }),
-                Call::Subscribe { router: "*".into(), topic: "*".into() },
+                Call::Subscribe { router: "*".into(), topic: "*".into(), since: None },
             ),
             ("unsubscribe", json!({ "subscription": number }), Call::Unsubscribe),
         ] {
@@ -395,14 +405,18 @@ impl Session {
                 matches!(code, "ok" | "router_offline" | "router_busy")
                     || code == "draining" && context.model.draining
             }
-            (Call::Subscribe { router, topic }, "ok") => match answer["result"]["subscription"].as_u64() {
-                Some(number) => {
-                    let from = context.model.events.len();
-                    self.subscribed = number;
-                    self.watcher.subscriptions.insert(number, Subscription { router, topic, from }).is_none()
+            (Call::Subscribe { router, topic, since }, "ok") => {
+                let result = &answer["result"];
+                let recovered = self.recall.learn(&router, &topic, since.as_ref(), result, context);
+                if let (Some(true), "*", Some((_, seq))) = (recovered, &*topic, since) {
+                    self.watcher.recovers(&router, seq, result["seq"].as_u64().unwrap_or(0));
                 }
-                None => false,
-            },
+                let number = result["subscription"].as_u64().unwrap_or(0);
+                let from = context.model.events.len();
+                self.subscribed = number;
+                let subscription = Subscription { router, topic, from };
+                number > 0 && self.watcher.subscriptions.insert(number, subscription).is_none()
+            }
             (Call::Subscribe { .. }, "limit_exceeded") => true,
             (Call::Unsubscribe, _) => matches!(code, "ok" | "invalid_params"),
             (Call::Routers, "ok") => answer["result"]["routers"].is_array(),

@@ -2,6 +2,7 @@
 
 use crate::random::Random;
 use crate::socket::{Link, LinkRef, Shared};
+use base64::prelude::{BASE64_STANDARD, Engine as _};
 use berth::clock::Time;
 use berth::id::{Class, Reason};
 use berth::limits::Settings;
@@ -125,6 +126,8 @@ pub struct Model {
     pub commands: BTreeMap<u64, Asked>,
     pub one_ways: BTreeMap<u64, OneWay>,
     pub events: Vec<Event>,
+    /// Events as backends were told of them, by the daemon's number.
+    pub sighted: BTreeMap<u64, Value>,
     pub bindings: Vec<Binding>,
     /// Links on which a router said HELLO, and its id.
     pub hellos: Vec<(u64, String)>,
@@ -146,6 +149,34 @@ pub struct Model {
 impl Model {
     pub fn fail(&mut self, what: impl Into<String>) {
         self.failures.push(what.into());
+    }
+
+    /// A backend was told of the daemon's event `number`: whoever is told of it is told the same.
+    pub fn sight(&mut self, number: u64, data: Value) {
+        if let Some(problem) = self.judge_event(&data) {
+            self.fail(format!("event {number}: {problem}"));
+        }
+        if let Some(before) = self.sighted.get(&number).filter(|before| **before != data) {
+            let problem = format!("event {number} is {before} to one and {data} to another");
+            self.fail(problem);
+        }
+        self.sighted.insert(number, data);
+    }
+
+    /// What is wrong with what is told of an event, if it is one of those that were sent.
+    fn judge_event(&self, data: &Value) -> Option<String> {
+        let bytes = BASE64_STANDARD.decode(data["body_base64"].as_str().unwrap_or("")).unwrap_or_default();
+        let Some(number) = event_number(data, &bytes) else {
+            let clears = bytes.is_empty() && data.get("body").is_none();
+            return (!clears).then(|| format!("nobody sent {data}"));
+        };
+        let Some(event) = self.events.get(number) else { return Some(format!("nobody sent {data}")) };
+        let same_body = match data.get("body") {
+            Some(body) => serde_json::from_slice::<Value>(&event.body).is_ok_and(|sent| sent == *body),
+            None => event.body == bytes && !event.json,
+        };
+        let same = data["router"] == *event.router && data["topic"] == *event.topic && same_body;
+        (!same).then(|| format!("{data} came with other words"))
     }
 
     pub fn nonce(&mut self) -> u64 {
@@ -303,6 +334,12 @@ impl Model {
             binding.router == router && binding.since <= since && is_healthy(&binding.link.borrow())
         })
     }
+}
+
+/// The number that an event carries in its body.
+pub fn event_number(data: &Value, bytes: &[u8]) -> Option<usize> {
+    let of_bytes = || std::str::from_utf8(bytes).ok()?.split(':').next()?.parse().ok();
+    data["body"]["n"].as_u64().map(|number| number as usize).or_else(of_bytes)
 }
 
 /// Nothing that the peer did ends this connection, and the server has not ended it.

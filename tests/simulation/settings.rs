@@ -13,6 +13,11 @@ pub fn forgets(settings: &Settings) -> bool {
     shadow.keep < LONG || shadow.max_offline < 10 || shadow.max_total_bytes < 1 << 20
 }
 
+/// Whether every event is remembered for as long as its shadow is.
+pub fn remembers_all(settings: &Settings) -> bool {
+    settings.shadow.history_events == 1000 && settings.shadow.history_bytes == 1 << 20 && !forgets(settings)
+}
+
 /// Small limits and short times, so that each of them is met.
 pub fn settings(random: &mut Random) -> Settings {
     let mut settings = Settings::default();
@@ -48,6 +53,8 @@ pub fn settings(random: &mut Random) -> Settings {
     settings.shadow.max_topics = random.between(1, 4);
     settings.shadow.max_bytes = random.between(200, 30_000);
     settings.shadow.max_total_bytes = *random.pick(&[2_000, 40_000, 1 << 28, 1 << 28]);
+    settings.shadow.history_events = *random.pick(&[0, 3, 1000, 1000]);
+    settings.shadow.history_bytes = *random.pick(&[2_000, 1 << 20, 1 << 20]);
     settings.max_buffered_bytes = *random.pick(&[20_000, 100_000, 1 << 28, 1 << 28, 1 << 28]);
     settings.queue_soft = seconds(random, 1, 4);
     settings.close_grace = seconds(random, 1, 2);

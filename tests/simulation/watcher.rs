@@ -1,6 +1,6 @@
 //! What a WebSocket client has been shown: events in order and once, retained values, presence; and what it must have been.
 
-use crate::model::{Context, is_healthy};
+use crate::model::{Context, event_number, is_healthy};
 use base64::prelude::{BASE64_STANDARD, Engine as _};
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
@@ -26,22 +26,39 @@ pub struct Watcher {
     last_seq: BTreeMap<(String, String), u64>,
     /// The session that each router is online with, as presence said it last.
     presence: BTreeMap<String, Option<String>>,
+    /// The numbers of each router's events that it had, whichever way.
+    seqs: BTreeMap<String, BTreeSet<u64>>,
+    /// Runs of numbers that a replay was to bring, all of them: router, the one before the first, the last.
+    recovered: Vec<(String, u64, u64)>,
+    /// Routers of which it was told that events are missing.
+    gaps: BTreeSet<String>,
 }
 
 impl Watcher {
+    /// A subscription to everything of a router goes on behind event `since`; `last` had been when it began.
+    pub fn recovers(&mut self, router: &str, since: u64, last: u64) {
+        self.recovered.push((router.into(), since, last));
+    }
+
     /// An `event` notification has come.
     pub fn event(&mut self, params: &Value, context: &mut Context<'_>) {
         let text = |name: &str| params[name].as_str().unwrap_or("").to_owned();
         let (router, topic, is_retained) = (text("router"), text("topic"), params["retained"] == true);
-        context.model.count(if is_retained { "retained" } else { "event" });
+        let is_replayed = params["replayed"] == true;
+        let what = if is_retained { "retained" } else { "event" };
+        context.model.count(if is_replayed { "replayed" } else { what });
+        if params["gap"] == true {
+            self.gaps.insert(router);
+            return;
+        }
         if topic == PRESENCE {
             return self.presence_event(router, &params["body"], is_retained, context);
         }
+        if !is_retained {
+            self.seqs.entry(router.clone()).or_default().insert(params["seq"].as_u64().unwrap_or(0));
+        }
         let bytes = BASE64_STANDARD.decode(text("body_base64")).unwrap_or_default();
-        let number = match params["body"]["n"].as_u64() {
-            Some(number) => Some(number as usize),
-            None => std::str::from_utf8(&bytes).ok().and_then(|text| text.split(':').next()?.parse().ok()),
-        };
+        let number = event_number(params, &bytes);
         let Some(event) = number.and_then(|number| context.model.events.get(number)) else {
             // One without a body clears the topic; it has no number.
             if !bytes.is_empty() || params.get("body").is_some() || is_retained {
@@ -64,6 +81,12 @@ impl Watcher {
             if again && !self.has_unsubscribed {
                 context.model.fail(format!("event {number} came again, as retained"));
             }
+        } else if is_replayed {
+            // It may be older than what another subscription has brought.
+            if !self.live.insert(number) && !self.has_unsubscribed {
+                context.model.fail(format!("event {number} came again, as replayed"));
+            }
+            return;
         } else {
             let before = self.last_of_link.insert((router.clone(), topic.clone(), serial), number);
             if !self.live.insert(number)
@@ -103,7 +126,13 @@ impl Watcher {
         if self.has_unsubscribed {
             return;
         }
+        if !context.model.forgotten && !crate::settings::forgets(context.settings) {
+            self.check_recovered(link, context);
+        }
         for (number, event) in context.model.events.iter().enumerate() {
+            if self.gaps.contains(&event.router) {
+                continue;
+            }
             let wanted = self.subscriptions.values().any(|subscription| {
                 let router = subscription.router == "*" || subscription.router == event.router;
                 let topic = subscription.topic == "*" || subscription.topic == event.topic;
@@ -125,6 +154,19 @@ impl Watcher {
                 if self.presence.get(&binding.router) != Some(&Some(binding.session.clone())) {
                     return context.model.fail(format!("presence of {} was missed", binding.router));
                 }
+            }
+        }
+    }
+
+    /// What was recovered has come without a hole, and what happened since.
+    fn check_recovered(&self, link: u64, context: &mut Context<'_>) {
+        for (router, since, last) in self.recovered.iter().filter(|(router, ..)| !self.gaps.contains(router))
+        {
+            let had = self.seqs.get(router).cloned().unwrap_or_default();
+            let last = had.last().map_or(*last, |newest| *newest.max(last));
+            if let Some(seq) = (since + 1..=last).find(|seq| !had.contains(seq)) {
+                let problem = format!("event {seq} of {router} was missed by link {link}, since {since}");
+                return context.model.fail(problem);
             }
         }
     }

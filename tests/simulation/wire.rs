@@ -161,3 +161,20 @@ pub fn take_answer(input: &mut Vec<u8>, is_bare: bool) -> Result<Option<Answer>,
     input.drain(..end + 4 + length);
     Ok(Some(answer))
 }
+
+/// Takes the first whole chunk of a body off `input`; an empty one is the last.
+pub fn take_chunk(input: &mut Vec<u8>) -> Result<Option<Vec<u8>>, String> {
+    let Some(end) = input.windows(2).position(|bytes| bytes == b"\r\n") else { return Ok(None) };
+    let line = String::from_utf8_lossy(&input[..end]).into_owned();
+    let size = usize::from_str_radix(&line, 16).map_err(|_| format!("a chunk size {line:?}"))?;
+    let whole = end + 2 + size + 2;
+    if input.len() < whole {
+        return Ok(None);
+    }
+    if &input[whole - 2..whole] != b"\r\n" {
+        return Err(format!("a chunk of {size} bytes without its end"));
+    }
+    let chunk = input[end + 2..end + 2 + size].to_vec();
+    input.drain(..whole);
+    Ok(Some(chunk))
+}

@@ -9,6 +9,7 @@ use crate::random::Random;
 use crate::router::RouterPeer;
 use crate::settings::settings;
 use crate::socket::{Link, LinkRef, Shared, SimSocket};
+use crate::source::SourcePeer;
 use berth::clock::{Now, Time};
 use berth::core::wheel::Due;
 use berth::id::{Class, Reason, Token};
@@ -42,6 +43,7 @@ enum Actor {
     Router(RouterPeer),
     Caller(CallerPeer),
     Client(ClientPeer),
+    Source(SourcePeer),
 }
 
 struct World {
@@ -106,6 +108,8 @@ impl World {
         actors.extend((0..clients).map(|index| {
             Actor::Client(ClientPeer::new(if index % 2 == 0 { Class::App } else { Class::Page }))
         }));
+        let sources = random.between(0, 2);
+        actors.extend((0..sources).map(|_| Actor::Source(SourcePeer::new(&mut random))));
         let mut model = Model::default();
         model.tight_memory = settings.max_buffered_bytes < 1 << 20;
         Self {
@@ -164,6 +168,7 @@ impl World {
                     Actor::Router(router) => router.act(context),
                     Actor::Caller(caller) => caller.act(context),
                     Actor::Client(client) => client.act(context),
+                    Actor::Source(source) => source.act(context),
                 });
                 self.actors = actors;
             }

@@ -184,6 +184,7 @@ impl Daemon {
             streams: random.below(8) as u64,
             subscriptions: clients * 3,
             shadows: self.shadows as u64,
+            remembered_events: (self.shadow_values * 20.0) as u64,
             buffered_bytes: self.burst_bytes as u64 + random.below(100_000) as u64,
         }
     }

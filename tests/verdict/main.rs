@@ -283,6 +283,26 @@ fn growth_with_a_reason_is_load() {
 }
 
 #[test]
+fn histories_that_fill_up_are_load() {
+    let mut history = History::new();
+    let with_history = |sample: &mut Sample| {
+        let events = (sample.at.0 / 500_000_000).min(50_000); // two a second, up to their limit
+        sample.load.remembered_events = events;
+        let bytes = 2000 + events * 400;
+        sample.classes[Holder::Shadow as usize] = ClassSample {
+            bytes: bytes as i64,
+            explained_bytes: bytes + events * 5,
+            ..ClassSample::default()
+        };
+    };
+    let filling = still_for(&mut history, 0..3 * 3600, with_history);
+    assert_eq!(filling.state, State::Loaded, "{filling}");
+    assert!(filling.says.contains("remembered events from "), "{filling}");
+    let full = still_for(&mut history, 3 * 3600..86_400, with_history);
+    assert_eq!(full.state, State::Flat, "{full}");
+}
+
+#[test]
 fn one_step_without_a_reason_is_told_but_is_no_leak() {
     let mut history = History::new();
     still_for(&mut history, 0..3600, |_| ());

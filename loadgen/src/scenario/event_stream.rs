@@ -171,7 +171,7 @@ impl EventStream {
         let id = EventId::parse(id.ok_or("no id")?)?;
         let router = world.router_index(&event.router).ok_or("of an unknown router")?;
         let asked = self.filter.router.is_none_or(|wanted| wanted == router)
-            && self.filter.topic.is_none_or(|wanted| wanted == topic);
+            && self.filter.topic.map_or(!topic.starts_with('$'), |wanted| wanted == topic);
         if !asked || event.topic != topic || event.retained {
             return Err("not asked for".into());
         }

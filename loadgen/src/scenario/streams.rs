@@ -53,7 +53,7 @@ pub const FULL_SPEED: Scenario = Scenario {
 
 fn full_speed(scale: Scale) -> Plan {
     let window = super::job::Window { max_messages: 1024, max_bytes: 65_536 };
-    let plan = Plan { rows: 20_000, slow_share: 0.0, window, ..Plan::default() };
+    let plan = Plan { rows: 10_000, slow_share: 0.0, window, ..Plan::default() };
     scale.pick(plan, Plan { routers: 40, rows: 1500, ..plan })
 }
 

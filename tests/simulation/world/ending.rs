@@ -23,6 +23,7 @@ impl World {
                 Actor::Router(router) => router.check_calm(context),
                 Actor::Caller(caller) => caller.check_calm(context),
                 Actor::Client(client) => client.check_calm(context),
+                Actor::Source(source) => source.check_calm(context),
             });
         }
         self.actors = actors;
@@ -76,6 +77,7 @@ impl World {
                     Actor::Router(router) => router.leave(context),
                     Actor::Caller(caller) => caller.leave(context),
                     Actor::Client(client) => client.leave(context),
+                    Actor::Source(source) => source.leave(context),
                 }
             }
         });
