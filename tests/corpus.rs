@@ -25,7 +25,7 @@ macro_rules! targets {
 }
 
 targets! {
-    config http_body http_head http_session http_target jsonrpc_body jsonrpc_request router_frames websocket
+    config http_body http_calls http_head http_session http_target jsonrpc_body jsonrpc_request router_frames websocket
 }
 
 fn run(target: &str, check: fn(&[u8])) {

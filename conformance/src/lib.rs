@@ -8,6 +8,7 @@
 
 pub mod calls;
 pub mod daemon;
+pub mod fleet;
 pub mod frame;
 pub mod http;
 pub mod kernel;

@@ -234,7 +234,6 @@ fn what_the_daemon_does_not_have_yet_is_404() {
     }
     let post = |path: &str| http::request(daemon.http, "POST", path, &[], b"{}");
     post("/v1/events").problem(404, "not_found");
-    post("/v1/commands/reboot").problem(404, "not_found");
     post("/v1/routers/r1/commands").problem(404, "not_found");
     post("/v1/routers/r1/commands/a/b").problem(404, "not_found");
 }

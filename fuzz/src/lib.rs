@@ -9,6 +9,7 @@ mod pieces;
 
 pub mod config;
 pub mod http_body;
+pub mod http_calls;
 pub mod http_head;
 pub mod http_session;
 pub mod http_target;

@@ -71,7 +71,12 @@ fn owned(said: FromRouter<'_>) -> Said {
         FromRouter::Bye { code } => (Kind::Bye, 0, 0, code.to_owned(), Vec::new()),
         FromRouter::ReplyPart { id, flags, body } => (Kind::Reply, id, flags, String::new(), body.to_vec()),
         FromRouter::Event { topic, flags, body } => (Kind::Event, 0, flags, topic.into(), body.into()),
-        FromRouter::LateStreamFrame => (Kind::Item, 0, 0, String::new(), Vec::new()),
+        FromRouter::Item { id, json, seq, row } => {
+            let json_flag = if json { flags::JSON } else { 0 };
+            (Kind::Item, id, json_flag, String::new(), [&seq.to_be_bytes(), row].concat())
+        }
+        FromRouter::End { id, next } => (Kind::End, id, 0, String::new(), next.to_be_bytes().into()),
+        FromRouter::StreamError { id, text } => (Kind::End, id, flags::ERROR, String::new(), text.into()),
     }
 }
 
@@ -96,7 +101,8 @@ fn check_against_frames(data: &[u8], (said, fault): &(Vec<Said>, Option<Fault>))
                 let (kind, id, first_flags, topic, body) = event.take().expect("it was begun");
                 (kind, id, first_flags & !flags::MORE, topic, body)
             }
-            _ => (Kind::Item, 0, 0, String::new(), Vec::new()),
+            0x21 => (Kind::Item, id, frame_flags, String::new(), body.to_vec()),
+            _ => (Kind::End, id, frame_flags, String::new(), body.to_vec()),
         };
         match said.next() {
             Some(one) => assert_eq!(*one, expected),

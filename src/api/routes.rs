@@ -28,6 +28,10 @@ pub enum Call<'b> {
     Watch(WatchCall<'b>),
     /// What is published is in the body.
     Publish,
+    /// The same command to many routers, which the body names.
+    FleetCommand {
+        name: Cow<'b, str>,
+    },
     ListRouters(Page<'b>),
     ShowRouter(Cow<'b, str>),
     KickRouter(Cow<'b, str>),
@@ -81,6 +85,7 @@ impl Call<'_> {
             }
             Call::Watch(watch) => Call::Watch(watch.into_owned()),
             Call::Publish => Call::Publish,
+            Call::FleetCommand { name } => Call::FleetCommand { name: own(name) },
             Call::ListRouters(page) => Call::ListRouters(own_page(page)),
             Call::ShowRouter(router) => Call::ShowRouter(own(router)),
             Call::KickRouter(router) => Call::KickRouter(own(router)),
@@ -101,6 +106,7 @@ enum Resource<'b> {
     Command { router: &'b str, name: &'b str },
     Stream { router: &'b str, name: &'b str },
     Events,
+    FleetCommand(&'b str),
     Routers,
     Router(&'b str),
     Shadow(&'b str),
@@ -115,7 +121,7 @@ enum Resource<'b> {
 impl Resource<'_> {
     fn allow(&self) -> Headers {
         match self {
-            Resource::Command { .. } => &[("Allow", "POST, OPTIONS")],
+            Resource::Command { .. } | Resource::FleetCommand(_) => &[("Allow", "POST, OPTIONS")],
             Resource::Events => &[("Allow", "GET, HEAD, POST, OPTIONS")],
             Resource::Router(_) => &[("Allow", "GET, HEAD, DELETE, OPTIONS")],
             Resource::Shadow(_) | Resource::Client(_) => &[("Allow", "DELETE, OPTIONS")],
@@ -144,6 +150,10 @@ pub fn route<'b>(head: &Head<'b>) -> Result<Call<'b>, Refusal> {
         (Resource::Events, Method::Post) => {
             Query::<0>::parse(head.query, [])?;
             Ok(Call::Publish)
+        }
+        (Resource::FleetCommand(name), Method::Post) => {
+            let name = identifier(name, "name").and_then(|name| without_parameters(head, name));
+            name.map(|name| Call::FleetCommand { name }).map_err(|refusal| refusal.sent(false))
         }
         (Resource::Routers, Method::Get) => Ok(Call::ListRouters(page(head.query)?)),
         (Resource::Router(router), Method::Get) => {
@@ -186,6 +196,7 @@ fn find(path: &str) -> Option<Resource<'_>> {
             Resource::Stream { router, name }
         }
         [Some("events"), None, ..] => Resource::Events,
+        [Some("commands"), Some(name), None, ..] => Resource::FleetCommand(name),
         [Some("routers"), None, ..] => Resource::Routers,
         [Some("routers"), Some(router), None, ..] => Resource::Router(router),
         [Some("routers"), Some(router), Some("shadow"), None, _] => Resource::Shadow(router),

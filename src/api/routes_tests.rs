@@ -118,3 +118,13 @@ fn a_stream_keeps_the_query_that_is_the_routers() {
     let long = "x".repeat(16_369);
     assert_eq!(refused(&format!("GET /v1/routers/a/streams/b?{long}")).0, 400);
 }
+
+#[test]
+fn a_fleet_command_has_its_name_and_nothing_else() {
+    assert_eq!(call("POST /v1/commands/re%3aboot"), Ok(Call::FleetCommand { name: "re:boot".into() }));
+    let refusal = call("POST /v1/commands/a?timeout_ms=5").unwrap_err();
+    assert_eq!((refusal.status, refusal.sent), (400, Some(false)));
+    assert_eq!(call("POST /v1/commands/").unwrap_err().status, 400);
+    assert_eq!(call("POST /v1/commands").unwrap_err().status, 404);
+    assert_eq!(call("HEAD /v1/commands/a").unwrap_err().headers, &[("Allow", "POST, OPTIONS")]);
+}

@@ -5,13 +5,14 @@ use crate::census::Count;
 use crate::clock::Time;
 use crate::core::frames::Payload;
 use crate::core::list::{Link, Linked, List};
-use crate::core::message::Message;
+use crate::core::message::{Message, SharedMessage};
 use crate::core::pool::{PAGE_ENTRIES, Pool, is_worth_shrinking};
 use crate::core::wheel::TimerKey;
 use crate::fault::{Fault, planted};
 use crate::id::{Generations, Token};
 use crate::memory::{Holder, charge};
 use hashbrown::HashMap;
+use std::collections::HashSet;
 use std::hash::RandomState;
 
 /// The lists that an entry is in.
@@ -32,6 +33,8 @@ pub enum Request {
     Http,
     /// A JSON-RPC call: its id as raw JSON (`None` for a notification), and its place if it stands in a batch.
     Rpc { id: Option<Box<str>>, batch: Option<BatchPlace> },
+    /// One router of the fleet call that an HTTP connection has under way: its place among those named.
+    Fleet { index: u32 },
 }
 
 impl Request {
@@ -258,10 +261,32 @@ impl Commands {
         self.entries.capacity_bytes() + self.by_id.allocation_size() + self.entry_bytes
     }
 
-    /// For the audit: the bytes, counted again.
-    pub fn recount(&self) -> Result<(), String> {
-        let sum = |bytes: fn(&Command) -> usize| self.entries.iter().map(|(_, command)| bytes(command)).sum();
-        let sums: (usize, usize) = (sum(|command| command.message.held_bytes()), sum(Command::held_bytes));
+    /// Counts a message that many commands will refer to. Whoever made it calls [`Self::unshare`] when all are asked.
+    pub fn share(&mut self, message: &SharedMessage) {
+        self.message_bytes += message.held_bytes();
+        self.entry_bytes += message.held_bytes();
+    }
+
+    /// One holder of a shared message lets go: the last one takes it off the count.
+    pub fn unshare(&mut self, message: SharedMessage) {
+        self.message_bytes -= message.held_bytes();
+        self.entry_bytes -= message.held_bytes();
+    }
+
+    /// For the audit: the bytes, counted again. `kept` are the shared messages that somebody else refers to.
+    pub fn recount<'m>(&'m self, kept: impl IntoIterator<Item = &'m SharedMessage>) -> Result<(), String> {
+        let mut sums = (0, 0);
+        let mut shared: Vec<&SharedMessage> = kept.into_iter().collect();
+        for (_, command) in self.entries.iter() {
+            let (own, others) = command.message.parts();
+            sums.0 += own;
+            sums.1 += own + command.caller.request.held_bytes() + command.reply.capacity();
+            shared.extend(others);
+        }
+        let mut seen = HashSet::new();
+        shared.retain(|message| seen.insert(message.address()));
+        let shared: usize = shared.iter().map(|message| message.heap_bytes()).sum();
+        sums = (sums.0 + shared, sums.1 + shared);
         if sums != (self.message_bytes, self.entry_bytes) {
             let counted = (self.message_bytes, self.entry_bytes);
             return Err(format!(
@@ -289,9 +314,10 @@ impl Commands {
     /// before, its turn by the out-queue.
     pub fn remove(&mut self, key: u32, of_router: &mut OfRouter) -> Command {
         of_router.remove(&mut self.entries, key);
-        let command = self.entries.remove(key as usize);
+        let mut command = self.entries.remove(key as usize);
         self.message_bytes -= command.message.held_bytes();
         self.entry_bytes -= command.held_bytes();
+        command.message.let_go(); // while it is what was counted: a shared one may be another's alone from here on
         if !planted(Fault::KeepCommandIndex) {
             self.by_id.remove(&(command.router.slot, command.id));
         }

@@ -6,6 +6,7 @@ use crate::memory::{Holder, charge};
 use crate::proto::router::{HEADER_BYTES, Kind, flags, fragments, header};
 use bytes::Bytes;
 use std::ops::Range;
+use std::rc::Rc;
 
 /// What the lengths of a command say about its fragments. The first one has the name.
 #[derive(Clone, Copy, Debug)]
@@ -18,6 +19,10 @@ pub struct Outline {
 impl Outline {
     pub fn new(name: &str, payload: &[u8], json: bool) -> Self {
         Self { name_len: name.len(), payload_len: payload.len(), json }
+    }
+
+    pub fn payload_bytes(&self) -> usize {
+        self.payload_len
     }
 
     /// How many there are: at least one.
@@ -72,11 +77,60 @@ impl Outline {
     }
 }
 
+/// Name and payload of a command that goes to many routers: there is one, which all its commands refer to until they are
+/// sent. [`Commands::share`](crate::core::commands::Commands::share) counts it.
+#[derive(Clone, Debug)]
+pub struct SharedMessage(Rc<Whole>);
+
+/// Name, then payload.
+#[derive(Debug)]
+struct Whole {
+    bytes: Box<[u8]>,
+    outline: Outline,
+}
+
+impl SharedMessage {
+    /// Copies name and payload.
+    pub fn new(name: &str, payload: &[u8], json: bool) -> Self {
+        let _charge = charge(Holder::PendingCommand);
+        let bytes = [name.as_bytes(), payload].concat().into_boxed_slice();
+        Self(Rc::new(Whole { bytes, outline: Outline::new(name, payload, json) }))
+    }
+
+    pub fn outline(&self) -> Outline {
+        self.0.outline
+    }
+
+    /// What goes with this holder, in bytes of heap: all of it with the last one, and nothing before.
+    pub fn held_bytes(&self) -> usize {
+        if Rc::strong_count(&self.0) == 1 { self.heap_bytes() } else { 0 }
+    }
+
+    /// What there is once, however many refer to it, in bytes of heap: the bytes, and the two counts in front of them.
+    pub(super) fn heap_bytes(&self) -> usize {
+        self.0.bytes.len() + size_of::<Whole>() + 2 * size_of::<usize>()
+    }
+
+    /// Tells it from others, for the audit.
+    pub(super) fn address(&self) -> *const () {
+        Rc::as_ptr(&self.0).cast()
+    }
+}
+
+/// Where the bytes of a message are.
+#[derive(Debug)]
+enum Text {
+    /// Name, then payload; of this message alone.
+    Own(Box<[u8]>),
+    Shared(SharedMessage),
+    /// All of it was begun.
+    Sent,
+}
+
 /// The message of an awaited command: its name and payload in one buffer.
 #[derive(Debug)]
 pub struct Message {
-    /// Name, then payload; empty as soon as all of it was begun.
-    bytes: Box<[u8]>,
+    text: Text,
     outline: Outline,
     /// How many fragments were begun.
     begun: usize,
@@ -87,12 +141,35 @@ impl Message {
     pub fn new(name: &str, payload: &[u8], json: bool) -> Self {
         let _charge = charge(Holder::PendingCommand);
         let bytes = [name.as_bytes(), payload].concat().into_boxed_slice();
-        Self { bytes, outline: Outline::new(name, payload, json), begun: 0 }
+        Self { text: Text::Own(bytes), outline: Outline::new(name, payload, json), begun: 0 }
     }
 
-    /// What it holds in memory.
+    /// One of many that say the same; nothing is copied.
+    pub fn shared(message: &SharedMessage) -> Self {
+        Self { text: Text::Shared(message.clone()), outline: message.outline(), begun: 0 }
+    }
+
+    /// What goes with it, in bytes of heap: of a shared one nothing, unless it is the last.
     pub fn held_bytes(&self) -> usize {
-        self.bytes.len()
+        match &self.text {
+            Text::Own(bytes) => bytes.len(),
+            Text::Shared(message) => message.held_bytes(),
+            Text::Sent => 0,
+        }
+    }
+
+    /// What only this message can refer to, in bytes of heap, and what others may refer to as well.
+    pub(super) fn parts(&self) -> (usize, Option<&SharedMessage>) {
+        match &self.text {
+            Text::Own(bytes) => (bytes.len(), None),
+            Text::Shared(message) => (0, Some(message)),
+            Text::Sent => (0, None),
+        }
+    }
+
+    /// Drops the bytes: nothing more of it will be sent.
+    pub(super) fn let_go(&mut self) {
+        self.text = Text::Sent;
     }
 
     pub fn is_begun(&self) -> bool {
@@ -105,7 +182,7 @@ impl Message {
 
     /// What is held although it has been sent: all of it is kept until the last fragment is begun.
     pub fn sent_bytes(&self) -> usize {
-        if self.held_bytes() == 0 { 0 } else { self.outline.wire_bytes_before(self.begun) }
+        if self.is_finished() { 0 } else { self.outline.wire_bytes_before(self.begun) }
     }
 
     /// Bytes on the wire that were not begun yet, headers included.
@@ -116,8 +193,13 @@ impl Message {
     /// The fragment that is `ahead` fragments behind the next one, without beginning it.
     pub fn fragment(&self, id: u32, ahead: usize) -> Option<([u8; HEADER_BYTES], &[u8])> {
         let index = self.begun + ahead;
+        let bytes = match &self.text {
+            Text::Own(bytes) => bytes,
+            Text::Shared(message) => &message.0.bytes,
+            Text::Sent => return None,
+        };
         (index < self.outline.fragments())
-            .then(|| (self.outline.header(id, index), &self.bytes[self.outline.range(index)]))
+            .then(|| (self.outline.header(id, index), &bytes[self.outline.range(index)]))
     }
 
     /// Begins the next fragment, as a frame that lives on whatever becomes of the command. It is a copy: a slice would keep
@@ -135,7 +217,7 @@ impl Message {
             self.begun += 1;
         }
         if self.is_finished() {
-            self.bytes = Box::default(); // while the reply is awaited nothing of it is needed
+            self.let_go(); // while the reply is awaited nothing of it is needed
         }
     }
 }
@@ -159,6 +241,24 @@ mod tests {
             assert!(message.is_finished() && message.begin_fragment(3).is_none());
             assert_eq!((message.unsent_bytes(), message.held_bytes()), (0, 0));
         }
+    }
+
+    #[test]
+    fn a_shared_message_goes_with_its_last_holder() {
+        let shared = SharedMessage::new("name", &vec![b'x'; MAX_FRAGMENT_BYTES + 1], true);
+        let all = shared.held_bytes();
+        assert!(all > MAX_FRAGMENT_BYTES);
+        let mut messages = [Message::shared(&shared), Message::shared(&shared)];
+        assert_eq!((shared.held_bytes(), messages[0].held_bytes(), messages[1].held_bytes()), (0, 0, 0));
+        drop(shared);
+        let frames = |message: &mut Message| -> Vec<Vec<u8>> {
+            std::iter::from_fn(|| message.begin_fragment(7)).map(|frame| frame.bytes().to_vec()).collect()
+        };
+        let own = frames(&mut message(MAX_FRAGMENT_BYTES + 1));
+        assert_eq!(frames(&mut messages[0]), own, "on the wire nothing tells them apart");
+        assert_eq!(messages[1].held_bytes(), all, "the other one was sent");
+        messages[1].let_go();
+        assert_eq!((messages[1].held_bytes(), messages[1].fragment(7, 0)), (0, None));
     }
 
     proptest::proptest! {

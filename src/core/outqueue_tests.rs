@@ -72,7 +72,7 @@ impl Bench {
         let (count, bytes) = self.queue.recount(&self.frames, &self.commands);
         assert_eq!((bytes, count), (self.queue.queued_bytes(), self.frames.len()));
         self.frames.recount().unwrap();
-        self.commands.recount().unwrap();
+        self.commands.recount([]).unwrap();
         written
     }
 

@@ -105,7 +105,12 @@ impl<T: Transport> Engine<T> {
                 if !matches!(session.task, Task::None) && session.answering().is_none() {
                     found.push(format!("{token:?} makes an answer that nobody asked for"));
                 }
-                if session.commands.len() > usize::from(session.answering().is_some()) {
+                let most = match &session.task {
+                    Task::None => usize::from(session.answering().is_some()),
+                    Task::Stream(_) | Task::Watch(_) => 0,
+                    Task::Fleet(fleet) => fleet.asked() as usize,
+                };
+                if session.commands.len() > most {
                     found.push(format!("{token:?} awaits {} commands", session.commands.len()));
                 }
             }
@@ -269,10 +274,11 @@ impl<T: Transport> Engine<T> {
                 found.push(format!("subscription {key} names {:?}, which is gone", subscription.client));
             }
         }
+        let fleet_messages = self.table.iter().filter_map(|(_, connection)| connection.fleet()?.message());
         let recounts = [
             self.shadows.recount(),
             self.hub.recount(),
-            self.commands.recount(),
+            self.commands.recount(fleet_messages),
             self.streams.recount(),
             self.frames.recount(),
         ];

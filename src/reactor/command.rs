@@ -2,9 +2,10 @@
 
 use super::connection::Session;
 use super::engine::Engine;
+use crate::clock::Time;
 use crate::core::commands::{Caller, Command, NewCommand, OfCaller, Request};
 use crate::core::frames::Payload;
-use crate::core::message::{Message, Outline};
+use crate::core::message::{Message, Outline, SharedMessage};
 use crate::core::wheel::Due;
 use crate::fault::{Fault, planted};
 use crate::id::Token;
@@ -45,7 +46,32 @@ pub(super) enum Outcome {
 impl<T: Transport> Engine<T> {
     /// Queues a command that awaits a reply. Exactly one answer will go to `caller`, unless it is denied here.
     pub(super) fn ask(&mut self, caller: Caller, ask: &Ask<'_>, timeout: Duration) -> Result<(), Denied> {
-        let router = self.admit(ask)?;
+        let outline = Outline::new(ask.name, ask.body, ask.json);
+        let message = || Message::new(ask.name, ask.body, ask.json);
+        self.ask_with(caller, ask.router, outline, message, self.now.time + timeout)
+    }
+
+    /// The same with a message that many are asked.
+    pub(super) fn ask_shared(
+        &mut self,
+        caller: Caller,
+        router: &str,
+        message: &SharedMessage,
+        deadline: Time,
+    ) -> Result<(), Denied> {
+        self.ask_with(caller, router, message.outline(), || Message::shared(message), deadline)
+    }
+
+    /// `message` is made when it is sure that it will be needed.
+    fn ask_with(
+        &mut self,
+        caller: Caller,
+        router: &str,
+        outline: Outline,
+        message: impl FnOnce() -> Message,
+        deadline: Time,
+    ) -> Result<(), Denied> {
+        let router = self.admit(router, outline)?;
         let Some(connection) = self.table.get_mut(router) else { return Err(Denied::Offline) };
         let Some(session) = connection.session.router() else { return Err(Denied::Offline) };
         if session.commands.len() >= self.settings.router.max_pending {
@@ -53,15 +79,13 @@ impl<T: Transport> Engine<T> {
         }
         let commands = &self.commands;
         let id = session.next_id(|id| commands.find(router, id).is_some());
-        let deadline = self.now.time + timeout;
         let caller_token = caller.connection;
         let token = self.commands.next_token();
         let timer = self.wheel.set(deadline, Due::Command(token));
         // The two lists live in two connections: each is taken out, used and put back.
         let mut of_router = std::mem::take(&mut session.commands);
         let mut of_caller = self.take_caller_list(caller_token);
-        let message = Message::new(ask.name, ask.body, ask.json);
-        let new = NewCommand { router, caller, id, message, deadline };
+        let new = NewCommand { router, caller, id, message: message(), deadline };
         self.commands.insert(token, new, timer, &mut of_router, &mut of_caller);
         self.put_caller_list(caller_token, of_caller);
         let Some(connection) = self.table.get_mut(router) else { return Ok(()) };
@@ -76,7 +100,7 @@ impl<T: Transport> Engine<T> {
 
     /// Queues a command that nobody awaits. It leaves nothing behind but its frames.
     pub(super) fn tell(&mut self, ask: &Ask<'_>) -> Result<(), Denied> {
-        let router = self.admit(ask)?;
+        let router = self.admit(ask.router, Outline::new(ask.name, ask.body, ask.json))?;
         let Some(connection) = self.table.get_mut(router) else { return Err(Denied::Offline) };
         let was_backed_up = connection.is_backed_up(&self.settings);
         connection.out.push_one_way(&mut self.frames, ask.name, ask.body, ask.json);
@@ -85,14 +109,14 @@ impl<T: Transport> Engine<T> {
     }
 
     /// Where a command goes, if it may go at all. Nothing of it is copied yet.
-    fn admit(&mut self, ask: &Ask<'_>) -> Result<Token, Denied> {
+    fn admit(&mut self, router: &str, outline: Outline) -> Result<Token, Denied> {
         if self.draining.is_some() {
             return Err(Denied::Draining);
         }
-        if ask.body.len() > MAX_MESSAGE_BYTES {
+        if outline.payload_bytes() > MAX_MESSAGE_BYTES {
             return Err(Denied::TooLarge);
         }
-        self.admit_frame(ask.router, Outline::new(ask.name, ask.body, ask.json).wire_bytes())
+        self.admit_frame(router, outline.wire_bytes())
     }
 
     /// The session of a bound router, if its queue has room for so many bytes.
@@ -214,8 +238,10 @@ impl<T: Transport> Engine<T> {
             match caller.request {
                 Request::Http if planted(Fault::NoHttpAnswer) => {}
                 Request::Rpc { .. } if planted(Fault::NoRpcAnswer) => {}
+                Request::Fleet { .. } if planted(Fault::NoFleetAnswer) => {}
                 Request::Http => self.answer_http(caller.connection, outcome, sent),
                 Request::Rpc { id, batch } => self.answer_rpc(caller.connection, id, batch, outcome, sent),
+                Request::Fleet { index } => self.answer_for_fleet(caller.connection, index, outcome, sent),
             }
         }
         self.drain_further(router);

@@ -1,6 +1,7 @@
 //! One connection: its socket, its queue, its session, its account.
 
 use crate::clock::Time;
+use crate::core::fleet::Fleet;
 use crate::core::hub::OfClient;
 use crate::core::outqueue::OutQueue;
 use crate::core::wheel::TimerKey;
@@ -112,6 +113,14 @@ impl<T> Connection<T> {
     /// An HTTP request is being carried out.
     pub fn is_answering(&self) -> bool {
         matches!(&self.session, Session::Http(session) if session.answering().is_some())
+    }
+
+    /// The fleet call that is being answered.
+    pub fn fleet(&self) -> Option<&Fleet> {
+        match &self.session {
+            Session::Http(HttpSession { task: Task::Fleet(fleet), .. }) => Some(fleet),
+            _ => None,
+        }
     }
 
     /// A caller is told of events.

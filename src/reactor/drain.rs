@@ -17,6 +17,9 @@ impl<T: Transport> Engine<T> {
         self.end_streams(false);
         self.end_watches();
         self.close_all(|engine, token| !engine.is_owed_answers(token) && engine.is_quiet(token));
+        for token in self.tokens() {
+            self.resume_fleet(token); // who was not asked will not be
+        }
         self.settle();
     }
 
@@ -30,6 +33,9 @@ impl<T: Transport> Engine<T> {
             self.finish(command, Outcome::Draining);
         }
         self.end_streams(true);
+        for token in self.tokens() {
+            self.advance_fleet(token, usize::MAX);
+        }
         self.close_all(|_, _| true);
     }
 

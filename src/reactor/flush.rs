@@ -87,6 +87,7 @@ impl<T: Transport> Engine<T> {
             self.resume_reading(token);
             self.resume_replay(token);
             self.advance_stream(token);
+            self.resume_fleet(token);
         }
         let Some(connection) = self.table.get(token) else { return false };
         connection.writable && !connection.out.is_empty()

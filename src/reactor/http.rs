@@ -64,6 +64,7 @@ impl<T: Transport> Engine<T> {
                 }
                 Err(refusal) => self.refuse(token, exchange, &refusal),
             },
+            Call::FleetCommand { name } => self.command_fleet(token, exchange, &name, body),
             Call::ListRouters(page) => {
                 let body = self.list_routers(&page);
                 self.respond_json(token, exchange, &body);

@@ -16,6 +16,7 @@ mod drain;
 mod echo;
 pub mod engine;
 pub mod event_loop;
+mod fleet;
 mod flush;
 mod housekeeping;
 mod http;

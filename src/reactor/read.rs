@@ -2,6 +2,7 @@
 
 use super::connection::{Connection, Farewell, Session};
 use super::engine::Engine;
+use super::fleet::FLEET_TURNS;
 use crate::id::{Reason, Token};
 use crate::limits::{
     BULKY_BYTES_PER_TURN, BULKY_READ_BYTES, MAX_LAST_WORDS_BYTES, READ_BYTES_PER_TURN, READ_CHUNK_BYTES,
@@ -40,6 +41,7 @@ impl<T: Transport> Engine<T> {
                 self.read(*token);
             }
             self.resume_replay(*token);
+            self.advance_fleet(*token, FLEET_TURNS);
             self.clock(*token);
         }
         tokens.len()

@@ -4,6 +4,7 @@ use crate::api::Refusal;
 use crate::api::routes::{Call, route};
 use crate::clock::Time;
 use crate::core::commands::OfCaller;
+use crate::core::fleet::Fleet;
 use crate::limits::{COMMENT_EVERY, HttpSettings};
 use crate::proto::http::{BodyLength, BodyReader, Head, Method, Version, parse_head};
 use crate::session::watch::Watch;
@@ -31,6 +32,8 @@ pub enum Task {
     Stream(u32),
     /// Events, without an end.
     Watch(Box<Watch>),
+    /// A fleet call, a line of the answer for each of its routers.
+    Fleet(Box<Fleet>),
 }
 
 #[derive(Debug)]
@@ -188,7 +191,8 @@ impl HttpSession {
             }
             Err(error) => {
                 let exchange = Exchange { close: true, ..receiving.exchange };
-                let is_command = matches!(receiving.call, Ok(Call::Command { .. }));
+                let is_command =
+                    matches!(receiving.call, Ok(Call::Command { .. } | Call::FleetCommand { .. }));
                 let refusal = Refusal { sent: is_command.then_some(false), ..error.into() };
                 Some(self.refuse(refusal, exchange))
             }
@@ -243,10 +247,11 @@ impl HttpSession {
         matches!(self.state, State::Idle { .. })
     }
 
-    /// Bytes of a body that has not come wholly.
+    /// Bytes of a body that has not come wholly, and what a fleet call keeps of its body.
     pub fn held_bytes(&self) -> usize {
-        match &self.state {
-            State::Body(receiving) => receiving.body.len(),
+        match (&self.state, &self.task) {
+            (State::Body(receiving), _) => receiving.body.len(),
+            (_, Task::Fleet(fleet)) => fleet.held_bytes(),
             _ => 0,
         }
     }

@@ -11,7 +11,7 @@ mod random;
 use berth::clock::Time;
 use berth::core::commands::{Caller, Commands, NewCommand, OfCaller, OfRouter, Request};
 use berth::core::hub::{Hub, OfClient};
-use berth::core::message::Message;
+use berth::core::message::{Message, SharedMessage};
 use berth::core::pool::Pool;
 use berth::core::shadows::{Event, Shadows};
 use berth::core::wheel::{Due, TimerKey, Wheel};
@@ -99,23 +99,42 @@ struct CommandsBench {
     of_caller: OfCaller,
     keys: Vec<u32>,
     last_id: u32,
+    /// What a fleet call still asks; its commands may outlive its part in it.
+    shared: Option<SharedMessage>,
 }
 
 impl CommandsBench {
+    /// Begins a fleet call, or ends the part of it that asks.
+    fn turn_fleet(&mut self, random: &mut Random) {
+        match self.shared.take() {
+            Some(message) => self.commands.unshare(message),
+            None => {
+                let message = SharedMessage::new("name", &vec![b'x'; random.length()], false);
+                self.commands.share(&message);
+                self.shared = Some(message);
+            }
+        }
+    }
+
     fn insert(&mut self, random: &mut Random) {
         let token = self.commands.next_token();
         let timer = self.wheel.set(Time(0), Due::Command(token));
-        let request = match random.below(3) {
+        let request = match random.below(4) {
             0 => Request::Http,
             1 => Request::rpc(None, None),
+            2 => Request::Fleet { index: 0 },
             _ => Request::rpc(Some(&"7".repeat(random.between(1, 300))), None),
+        };
+        let message = match (&request, &self.shared) {
+            (Request::Fleet { .. }, Some(message)) => Message::shared(message),
+            _ => Message::new("name", &vec![b'x'; random.length()], false),
         };
         self.last_id += 1;
         let new = NewCommand {
             router: self::token(0),
             caller: Caller { connection: self::token(1), request },
             id: self.last_id,
-            message: Message::new("name", &vec![b'x'; random.length()], false),
+            message,
             deadline: Time(0),
         };
         self.commands.insert(token, new, timer, &mut self.of_router, &mut self.of_caller);
@@ -142,10 +161,13 @@ impl Bench for CommandsBench {
 
     fn give_back(&mut self) {
         self.commands.give_back();
-        self.commands.recount().unwrap();
+        self.commands.recount(&self.shared).unwrap();
     }
 
     fn step(&mut self, random: &mut Random, grow: usize) {
+        if random.chance(3) {
+            return self.turn_fleet(random);
+        }
         if self.keys.is_empty() || random.chance(grow) {
             return self.insert(random);
         }
@@ -161,6 +183,9 @@ impl Bench for CommandsBench {
     }
 
     fn remove_all(&mut self) {
+        if let Some(message) = self.shared.take() {
+            self.commands.unshare(message);
+        }
         while !self.keys.is_empty() {
             self.remove(0);
         }

@@ -1,5 +1,6 @@
 //! An HTTP caller: commands awaited and one-way, lists, kicks, pipelining, bad requests, hang-ups while an answer is due.
 
+use crate::fleet::FleetCall;
 use crate::model::{Body, Context, Event, is_settled};
 use crate::router::{IDS, TOPICS, payload};
 use crate::socket::LinkRef;
@@ -44,6 +45,7 @@ struct Expected {
 enum What {
     Command(u64),
     OneWay(u64),
+    Fleet(FleetCall),
     Statuses(&'static [u16]),
     /// An event of its own, by its number.
     Publish(usize),
@@ -100,18 +102,25 @@ impl CallerPeer {
     pub fn check(&self, context: &mut Context<'_>) {
         let Some(session) = &self.session else { return };
         let link = session.link.borrow();
-        let (1, Some(Expected { what: What::Command(nonce), is_alone: true, .. })) =
+        let (1, Some(Expected { what, is_alone: true, .. })) =
             (session.expected.len(), session.expected.front())
         else {
             return;
         };
-        let Some(asked) = context.model.commands.get(nonce) else { return };
-        let idle = is_settled(&link) && session.input.is_empty();
+        let (asked_at, timeout) = match what {
+            What::Command(nonce) => match context.model.commands.get(nonce) {
+                Some(asked) => (asked.at, asked.timeout),
+                None => return,
+            },
+            What::Fleet(call) => (call.at, call.timeout + Duration::from_millis(10)),
+            _ => return,
+        };
+        let idle = is_settled(&link) && (session.input.is_empty() || matches!(what, What::Fleet(_)));
         let late = link.token.is_some()
-            && link.last_read >= asked.at
-            && context.now > link.last_read + asked.timeout + Duration::from_millis(2);
+            && link.last_read >= asked_at
+            && context.now > link.last_read + timeout + Duration::from_millis(2);
         if idle && late {
-            context.model.fail(format!("command {nonce} is past its deadline and has no answer"));
+            context.model.fail(format!("a command of {asked_at:?} is past its deadline and has no answer"));
         }
     }
 
@@ -156,6 +165,7 @@ impl CallerPeer {
         }
         // Such an answer is the connection's and not the request's: it has a body even where the request was a HEAD.
         let is_last_word = answer.closes
+            && answer.status != 200
             && (matches!(answer.status, 408 | 429) || matches!(&*code, "limit_exceeded" | "request_timeout"));
         if is_last_word {
             context.model.count(&code);
@@ -185,6 +195,7 @@ impl CallerPeer {
                     context.model.one_ways.remove(&nonce);
                 }
             }
+            What::Fleet(call) => call.judge(&session.link, &answer, &problem, context),
             What::Statuses(statuses) => {
                 if !statuses.contains(&answer.status) {
                     context.model.fail(format!("{} is none of {statuses:?}", answer.status));
@@ -257,7 +268,12 @@ impl CallerPeer {
         let mut body = String::new();
         let mut is_bare = false;
         let (line, what) = match context.random.below(100) {
-            0..62 => {
+            0..12 => {
+                let (call, text) = FleetCall::ask(&session.link, session.bulk, context);
+                body = text;
+                ("POST /v1/commands/do HTTP/1.1".into(), What::Fleet(call))
+            }
+            12..62 => {
                 let nonce = context.model.nonce();
                 let timeout = context.random.timeout_ms();
                 let json = context.random.chance(50);

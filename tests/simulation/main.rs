@@ -8,6 +8,7 @@
 
 mod caller;
 mod client;
+mod fleet;
 mod model;
 mod random;
 mod recall;

@@ -124,6 +124,8 @@ pub struct Model {
     /// The sum limit is small: any session may be ended for it, and its peer is told behind what it does not read.
     pub tight_memory: bool,
     pub commands: BTreeMap<u64, Asked>,
+    /// The same payload went to many: by the number in it and the router, the command of its own that this stands for.
+    pub fleets: BTreeMap<(u64, String), u64>,
     pub one_ways: BTreeMap<u64, OneWay>,
     pub events: Vec<Event>,
     /// Events as backends were told of them, by the daemon's number.
@@ -216,6 +218,11 @@ impl Model {
         self.commands.insert(nonce, asked);
     }
 
+    /// The number of the command that reached `router` with this number in its payload.
+    pub fn own_nonce(&self, nonce: u64, router: &str) -> u64 {
+        self.fleets.get(&(nonce, router.to_owned())).copied().unwrap_or(nonce)
+    }
+
     /// Counts what was ever sent to a router.
     fn add_bytes(&mut self, router: &str, bytes: usize) {
         *self.bytes.entry(router.to_owned()).or_default() += bytes + 100;
@@ -305,6 +312,7 @@ impl Model {
             "router_busy" => !may_be_busy && surely_bound,
             "draining" => !draining,
             "limit_exceeded" => false, // the client's own limit: judged by the client
+            "reply_over_limit" => asked.replies.is_empty(),
             _ => true,
         };
         if bad {
@@ -314,6 +322,7 @@ impl Model {
         match (code, sent) {
             ("ok", None) | ("router_error", None | Some(true)) => {}
             ("router_offline" | "router_busy" | "limit_exceeded", Some(false)) => {}
+            ("reply_over_limit", Some(true)) => {}
             ("deadline_exceeded" | "router_lost" | "draining", Some(sent)) => {
                 asked.said_unsent = !sent;
                 if !sent && asked.begun {
@@ -329,7 +338,7 @@ impl Model {
 
     /// Whether `router` has been bound all the time since `since`, as far as can be told for sure: a session that it was
     /// welcomed to before then, that nobody ended, and whose socket would have shown by now that the server did.
-    fn is_surely_bound(&self, router: &str, since: Time) -> bool {
+    pub fn is_surely_bound(&self, router: &str, since: Time) -> bool {
         self.bindings.iter().any(|binding| {
             binding.router == router && binding.since <= since && is_healthy(&binding.link.borrow())
         })

@@ -245,7 +245,8 @@ impl Session {
                 }
                 self.last_id = self.last_id.max(part.id);
                 if part.id != 0 {
-                    context.model.command_begins(nonce_of(constant, &part.body), &self.router);
+                    let nonce = context.model.own_nonce(nonce_of(constant, &part.body), &self.router);
+                    context.model.command_begins(nonce, &self.router);
                 }
                 Half { name: part.name, flags: constant, body: part.body }
             }
@@ -254,7 +255,7 @@ impl Session {
             self.halves.insert(part.id, half);
             return;
         }
-        let nonce = nonce_of(half.flags, &half.body);
+        let nonce = context.model.own_nonce(nonce_of(half.flags, &half.body), &self.router);
         if half.name != "do"
             || half.body[half.body.len().min(18)..].iter().any(|byte| !matches!(*byte, b'x' | b'"'))
         {

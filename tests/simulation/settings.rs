@@ -36,6 +36,7 @@ pub fn settings(random: &mut Random) -> Settings {
     settings.http.body_timeout = seconds(random, 1, 3);
     settings.http.idle_timeout = seconds(random, 2, 6);
     settings.http.max_queued_bytes = random.between(3_000, 100_000);
+    settings.http.fleet_window = random.between(1, 3);
     for websocket in [&mut settings.app, &mut settings.page] {
         websocket.heartbeat = heartbeat(random);
         websocket.handshake_timeout = seconds(random, 1, 3);

@@ -141,15 +141,28 @@ pub fn take_answer(input: &mut Vec<u8>, is_bare: bool) -> Result<Option<Answer>,
         .and_then(|rest| rest.get(..3)?.parse().ok())
         .ok_or_else(|| format!("a status line {first:?}"))?;
     let mut answer = Answer { status, content_type: String::new(), closes: false, body: Vec::new() };
-    let mut length = 0;
+    let (mut length, mut is_chunked) = (0, false);
     for line in lines {
         let (name, value) = line.split_once(": ").ok_or_else(|| format!("a header line {line:?}"))?;
         match &*name.to_ascii_lowercase() {
             "content-length" => length = value.parse().map_err(|_| format!("a length {value:?}"))?,
+            "transfer-encoding" => is_chunked = value == "chunked",
             "content-type" => answer.content_type = value.into(),
             "connection" => answer.closes = value.eq_ignore_ascii_case("close"),
             _ => {}
         }
+    }
+    if is_chunked {
+        let mut rest = input[end + 4..].to_vec();
+        loop {
+            match take_chunk(&mut rest)? {
+                None => return Ok(None),
+                Some(chunk) if chunk.is_empty() => break,
+                Some(chunk) => answer.body.extend(chunk),
+            }
+        }
+        *input = rest;
+        return Ok(Some(answer));
     }
     if is_bare || status < 200 || status == 204 {
         length = 0;

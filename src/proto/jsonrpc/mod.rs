@@ -13,6 +13,7 @@ pub use answer::{RpcError, write_error, write_result};
 pub use body::{Body, body_bytes, body_of, flat_lines, flatten_lines, write_body_member};
 pub use event::{EventParams, GAP, Origin, write_event, write_event_params, write_gap};
 pub use params::{
-    CommandParams, PublishParams, RoutersParams, SubscribeParams, UnsubscribeParams, by_name, params,
+    CommandParams, PublishParams, RoutersParams, SubscribeParams, UnsubscribeParams, by_name, even_null,
+    params,
 };
 pub use request::{Call, Incoming, MAX_CALL_ID_BYTES, Refusal, parse};

@@ -69,7 +69,7 @@ pub struct RoutersParams<'i> {
 }
 
 /// Without this null would be taken for absence.
-fn even_null<'i, D: Deserializer<'i>>(deserializer: D) -> Result<Option<&'i RawValue>, D::Error> {
+pub fn even_null<'i, D: Deserializer<'i>>(deserializer: D) -> Result<Option<&'i RawValue>, D::Error> {
     Deserialize::deserialize(deserializer).map(Some)
 }
 
