@@ -30,6 +30,7 @@ test-faults:
 	cargo test --features planted-faults --test simulation --test leaks --test unbind_audit
 
 # The five failures of the past, small enough for a debug build; then each with its fault planted in the daemon: it must be seen.
+# So must the fault of streams.
 test-failures:
 	@mkdir -p $(CARGO_TARGET_DIR)/planted
 	cargo build -p berthd --features planted-faults
@@ -39,6 +40,8 @@ test-failures:
 		--report $(CARGO_TARGET_DIR)/failures-quick.html
 	$(CARGO_TARGET_DIR)/debug/loadgen failures --quick --planted --daemon $(CARGO_TARGET_DIR)/planted/berthd \
 		--report $(CARGO_TARGET_DIR)/failures-planted.html
+	$(CARGO_TARGET_DIR)/debug/loadgen fleets --quick --planted --daemon $(CARGO_TARGET_DIR)/planted/berthd \
+		--report $(CARGO_TARGET_DIR)/fleets-planted.html
 
 # The same at full size, with a release build: about four minutes.
 failures:

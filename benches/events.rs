@@ -13,14 +13,13 @@ use tikv_jemallocator::Jemalloc;
 #[global_allocator]
 static ALLOCATOR: Charging<Jemalloc> = Charging(Jemalloc);
 
-const ROUTERS: u32 = 1000;
 const EVENTS: usize = 1_000_000;
 const BODY: &[u8] = &[b'1'; 200];
 
 /// Events of a fleet, one router after another: the best of some rounds, in nanoseconds each, and the shadows.
-fn publish_ns(limits: &ShadowSettings) -> (f64, Shadows) {
+fn publish_ns(routers: u32, limits: &ShadowSettings) -> (f64, Shadows) {
     let (mut shadows, mut mint) = (Shadows::default(), Mint::new(1));
-    let keys: Vec<u32> = (0..ROUTERS)
+    let keys: Vec<u32> = (0..routers)
         .map(|slot| {
             shadows.bind(&format!("router-{slot:05}"), Token { slot, generation: 1 }, &mut mint, limits).0
         })
@@ -51,10 +50,15 @@ fn read_ns(shadows: &Shadows) -> f64 {
 
 fn main() {
     let on = Settings::default().shadow;
-    let (without, _) = publish_ns(&ShadowSettings { history_events: 0, ..on });
-    let (with, shadows) = publish_ns(&on);
-    println!("publish: {without:.0} ns without a history, {with:.0} ns with one: {:+.0} ns", with - without);
-    println!("read: {:.0} ns an event, of {}", read_ns(&shadows), shadows.remembered());
-    let mib = shadows.held_bytes() as f64 / f64::from(1 << 20);
-    println!("{mib:.0} MiB explained, {:.0} counted", shadows.bytes() as f64 / f64::from(1 << 20));
+    for routers in [10, 1000] {
+        let (without, _) = publish_ns(routers, &ShadowSettings { history_events: 0, ..on });
+        let (with, shadows) = publish_ns(routers, &on);
+        let more = with - without;
+        println!(
+            "{routers} routers: publish {without:.0} ns without a history, {with:.0} ns with one: {more:+.0} ns"
+        );
+        println!("  read {:.0} ns an event, of {}", read_ns(&shadows), shadows.remembered());
+        let mib = |bytes: usize| bytes as f64 / f64::from(1 << 20);
+        println!("  {:.1} MiB explained, {:.1} counted", mib(shadows.held_bytes()), mib(shadows.bytes()));
+    }
 }

@@ -63,6 +63,12 @@ Try, in another terminal:
   curl -s -X POST http://$http/v1/routers/router-0001/commands/echo -d '{"hello":"berth"}' -H 'Content-Type: application/json'
   # the same without waiting for an answer
   curl -si -X POST 'http://$http/v1/routers/router-0001/commands/echo?oneway=1' -d '{"hello":"berth"}' -H 'Content-Type: application/json'
+  # the same to the whole fleet: a line for each router, as it answers
+  curl -s http://$http/v1/commands/echo -d '{"routers":"*","body":{"hello":"fleet"}}'
+  # a big result, row by row
+  curl -s 'http://$http/v1/routers/router-0001/streams/log?rows=5'
+  # the events of all routers, live
+  curl -sN http://$http/v1/events
   # who is there, and what the daemon holds
   curl -s 'http://$http/v1/routers?limit=3'
   curl -s http://$http/v1/census

@@ -17,7 +17,10 @@ macro_rules! faults {
 
             /// Seen from outside and over time, by loadgen's scenarios, and not in a schedule of the simulation.
             pub fn needs_time(self) -> bool {
-                matches!(self, Fault::HoardReplies | Fault::StarveHeartbeats | Fault::KeepMemory)
+                matches!(
+                    self,
+                    Fault::HoardReplies | Fault::StarveHeartbeats | Fault::KeepMemory
+                )
             }
 
             /// The fault of a name, for a daemon that is told by `BERTH_PLANT`.
@@ -63,6 +66,11 @@ faults! {
     TrustStaleCommandTimer,
     TrustStaleRegistryEntry,
     TrustStaleToken,
+    /// What a stream checks: its window, the form of its rows, what its consumer has taken before an ACK and before an OPEN.
+    TrustWindow,
+    TrustFormat,
+    EarlyAck,
+    GrantTwice,
     /// Answers: to a command by what became of it, by who asked, and to everything else that awaits one.
     NoReply,
     NoRouterError,
@@ -81,7 +89,9 @@ faults! {
     NoHttpResult,
     NoRpcResult,
     NoAbort,
+    NoAck,
     NoCancel,
+    NoResume,
     NoStreamEnd,
     NoStreamError,
     NoStreamLost,

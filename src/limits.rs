@@ -40,6 +40,8 @@ pub const SLOW_READER_GRACE: Duration = Duration::from_secs(5);
 pub const MAX_LAST_WORDS_BYTES: u64 = 1_048_576;
 /// Retained values are queued at most this far ahead of what the client has taken, in bytes.
 pub const MAX_REPLAY_AHEAD_BYTES: usize = 262_144;
+/// What all replays together read in one step of a turn; then it is written before more is read, in bytes.
+pub const REPLAY_BYTES_PER_TURN: usize = 4 << 20;
 /// A watcher over HTTP that nothing was queued for so long gets a comment.
 pub const COMMENT_EVERY: Duration = Duration::from_secs(15);
 /// The most requests in one JSON-RPC batch.
@@ -214,6 +216,13 @@ pub struct LogSettings {
 pub enum LogFormat {
     Logfmt,
     Json,
+}
+
+impl ShadowSettings {
+    /// Whether an event whose topic and body take `bytes` has a place in a history.
+    pub fn remembers(&self, bytes: usize) -> bool {
+        self.history_events > 0 && bytes <= self.history_bytes
+    }
 }
 
 impl ListenSettings {

@@ -24,6 +24,8 @@ struct Fleet {
     routers: VecDeque<Token>,
     watchers: VecDeque<Token>,
     caller: Token,
+    /// Takes one short stream of each new router.
+    consumer: Token,
     /// The number of the router that came last.
     newest: usize,
     /// Counts everything that is done, and so makes names.
@@ -46,12 +48,13 @@ impl Fleet {
             let live = holdings().live_bytes() as u64;
             Resident { rss: live + (8 << 20), allocator: live * 5 / 4 + (4 << 20) }
         });
-        let caller = bench.connect(Class::Http);
+        let [caller, consumer] = [(); 2].map(|()| bench.connect(Class::Http));
         let mut fleet = Self {
             bench,
             routers: VecDeque::new(),
             watchers: VecDeque::new(),
             caller,
+            consumer,
             newest: 0,
             serial: 0,
             commands: 0,
@@ -111,6 +114,10 @@ impl Fleet {
         if self.commands.is_multiple_of(2) {
             self.bench.send(newest, &frame(0x11, 0, 1, "", b"fine"));
         } // the other half of the commands time out
+        let open = format!("GET /v1/routers/{name}/streams/rows HTTP/1.1\r\nHost: localhost\r\n\r\n");
+        self.bench.send(self.consumer, open.as_bytes());
+        self.bench.send(newest, &frame(0x21, 0, 1, "", &[&[0; 8][..], b"row"].concat()));
+        self.bench.send(newest, &frame(0x23, 0, 1, "", &1_u64.to_be_bytes()));
         for _ in 0..5 {
             self.bench.pass(STEP / 5);
             self.bench.engine.turn();
@@ -186,6 +193,8 @@ fn thirty_hours_of_honest_waves_raise_no_alarm() {
         states.insert(state);
     }
     assert!(states.contains("flat") && states.contains("loaded"), "{states:?}");
+    let streams = fleet.bench.engine.census_json(false)["classes"]["stream"].take();
+    assert!(streams["unbound"].as_u64() > Some(1000) && streams["live"] == 0, "{streams}");
     assert_eq!(fleet.bench.engine.counts().unbind_imbalances, 0);
     assert_eq!(fleet.bench.engine.audit(), Vec::<String>::new());
 }

@@ -5,6 +5,7 @@
 mod support;
 
 use berth::id::{Class, Token};
+use berth::limits::Settings;
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -50,7 +51,9 @@ const EACH: usize = 10_000;
 
 #[test]
 fn idle_connections_are_small_and_nothing_stays() {
-    let mut bench = Bench::new();
+    let mut settings = Settings::default();
+    settings.shadow.history_events = 0; // what is remembered on purpose stays
+    let mut bench = Bench::with(settings);
     let empty = live();
     let routers: Vec<Token> = (0..EACH).map(|number| bench.router(number)).collect();
     let with_routers = live();

@@ -6,6 +6,7 @@ use berth::id::{Class, Token};
 use berth::limits::Settings;
 use berth::memory::allocator::Charging;
 use berth::memory::{Holder, holdings, owned_by};
+use berth::reactor::Readiness;
 use std::alloc::System;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
@@ -53,6 +54,50 @@ fn whatever_a_connection_held_its_account_ends_at_zero() {
         bench.hang_up(token);
         assert_eq!((owned_by(token), holdings().of(Holder::from(class)).bytes), (0, 0), "{class:?}");
         assert_eq!(bench.engine.counts().unbind_imbalances, 0);
+    }
+}
+
+/// What a stream holds is its own, what waits of its rows is a queued frame's; whoever goes, all of it comes back.
+#[test]
+fn a_stream_ends_with_its_consumer_or_without_its_router() {
+    let held =
+        || [Holder::Stream, Holder::QueuedFrame, Holder::Timer].map(|holder| holdings().of(holder).bytes);
+    for consumer_goes in [true, false] {
+        let mut bench = bench();
+        let (router, consumer) = (bench.router(7), bench.connect(Class::Http));
+        let before = (held(), owned_by(router), owned_by(consumer));
+        bench.send(
+            consumer,
+            b"GET /v1/routers/router-00007/streams/rows?x=1 HTTP/1.1\r\nHost: localhost\r\n\r\n",
+        );
+        assert!(bench.was_sent(b"rows\x00\x00\x00\x14"), "OPEN, with 20 rows granted");
+        bench.wire.borrow_mut().room.insert(consumer.to_u64(), 0);
+        for seq in 0_u64..20 {
+            bench.send(router, &frame(0x21, 0, 1, "", &[&seq.to_be_bytes()[..], &[7; 1000]].concat()));
+        }
+        let [stream, frames, _] = held();
+        assert!(stream > before.0[0] && frames > before.0[1] + 20_000, "{stream} and {frames} bytes");
+        assert_eq!((owned_by(router), owned_by(consumer)), (before.1, before.2), "neither owns a row");
+        assert_eq!(bench.engine.audit(), Vec::<String>::new());
+        bench.hang_up(if consumer_goes { consumer } else { router });
+        bench.wire.borrow_mut().room.clear();
+        if consumer_goes {
+            bench.hang_up(router);
+        } else {
+            bench.engine.event(consumer, Readiness { writable: true, ..Readiness::default() });
+            bench.pass(Duration::from_secs(31)); // stream.resume_s
+            bench.engine.turn();
+            bench.hang_up(consumer);
+        }
+        let census = bench.engine.census_json(true);
+        assert_eq!(
+            (&census["classes"]["stream"]["live"], &census["classes"]["stream"]["unbound"]),
+            (&0.into(), &1.into())
+        );
+        assert_eq!(bench.engine.audit(), Vec::<String>::new());
+        bench.pass(Duration::from_secs(2));
+        bench.engine.turn(); // the tables give back
+        assert_eq!(held(), before.0, "consumer goes: {consumer_goes}");
     }
 }
 

@@ -8,6 +8,7 @@ use crate::core::commands::{Commands, Turns};
 use crate::core::frames::{Fifo, Frames, Payload};
 use crate::core::message::Outline;
 use crate::limits::WRITE_CHUNK_BYTES;
+use crate::proto::router::Kind;
 use std::io::IoSlice;
 
 /// The most frames in one write; each is at most two slices, and the kernel takes 1024.
@@ -215,14 +216,15 @@ impl OutQueue {
         true
     }
 
-    /// How many OPENs wait here.
-    pub fn opens(&self) -> usize {
-        self.opens.len()
+    /// Whether OPENs may wait here.
+    pub fn has_opens(&self) -> bool {
+        !self.opens.is_empty() || self.begun.is_some()
     }
 
-    /// Whether the OPEN of a stream is one of them.
+    /// Whether the OPEN of a stream is not wholly written.
     pub fn has_open(&self, frames: &Frames, stream: u32) -> bool {
-        self.opens.iter(frames).any(|key| is_of_stream(frames.payload(key), stream))
+        let is_its = |key| is_of_stream(frames.payload(key), stream);
+        self.begun.is_some_and(|(key, _)| is_its(key)) || self.opens.iter(frames).any(is_its)
     }
 
     /// Takes out what was not begun of a command that is answered, late or given up. Its begun fragment goes on.
@@ -422,7 +424,8 @@ impl OutQueue {
 
 /// Whether a frame has the id of a stream in its header.
 fn is_of_stream(frame: &Payload, stream: u32) -> bool {
-    frame.bytes().get(4..8) == Some(&stream.to_be_bytes())
+    let bytes = frame.bytes();
+    bytes.first() == Some(&(Kind::Open as u8)) && bytes.get(4..8) == Some(&stream.to_be_bytes())
 }
 
 #[cfg(test)]

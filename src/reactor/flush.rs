@@ -37,13 +37,14 @@ impl<T: Transport> Engine<T> {
     /// Writes until the queue is empty, the kernel is full, or the turn's share is used up: then true.
     pub(super) fn flush(&mut self, token: Token) -> bool {
         let mut taken = 0;
+        let had_opens = self.table.get(token).is_some_and(|connection| connection.out.has_opens());
         while taken < BYTES_PER_TURN {
             self.queue_acks(token);
             let Some(connection) = self.table.get_mut(token) else { return false };
             if !connection.writable || connection.out.is_empty() {
                 break;
             }
-            let (waited, opens) = (connection.waits, connection.out.opens());
+            let waited = connection.waits;
             let plan = &mut self.scratch.plan;
             connection.out.plan(&self.frames, &self.commands, plan);
             let io = &mut connection.io;
@@ -60,9 +61,6 @@ impl<T: Transport> Engine<T> {
                     }
                     connection.out.commit(&mut self.frames, &mut self.commands, plan, written);
                     taken += written;
-                    if connection.out.opens() < opens {
-                        self.opens_written(token);
-                    }
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => connection.writable = false,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
@@ -71,6 +69,9 @@ impl<T: Transport> Engine<T> {
                     return false;
                 }
             }
+        }
+        if had_opens && taken > 0 {
+            self.mark_asked(token);
         }
         self.after_flush(token, taken)
     }

@@ -68,7 +68,7 @@ impl<T: Transport> Engine<T> {
         match session.map(|session| std::mem::take(&mut session.task)) {
             None | Some(Task::None) => {}
             Some(Task::Stream(stream)) => self.abandon_stream(stream),
-            Some(Task::Watch(watch)) => self.release_watch(watch),
+            Some(Task::Watch(watch)) => self.release_watch(*watch),
             Some(Task::Fleet(fleet)) => self.release_fleet(*fleet),
         }
     }

@@ -13,7 +13,7 @@ use crate::core::frames::Payload;
 use crate::core::hub::OfClient;
 use crate::core::shadows::{Cursor, Read, Remembered, Shadow};
 use crate::id::{PRESENCE, Token};
-use crate::limits::MAX_REPLAY_AHEAD_BYTES;
+use crate::limits::{MAX_REPLAY_AHEAD_BYTES, REPLAY_BYTES_PER_TURN};
 use crate::memory::{Holder, charge};
 use crate::net::transport::Transport;
 use crate::proto::jsonrpc::{EventParams, Origin, body_of, write_gap};
@@ -62,18 +62,26 @@ impl<T: Transport> Engine<T> {
         }
     }
 
+    /// Goes on with every replay that can go on, until this turn has read enough: when all come back at once, what is read to
+    /// the first is written before more is read to the last.
     pub(super) fn replay_all(&mut self) {
         let mut replaying = self.work.replaying.take();
-        for token in replaying.drain(..) {
-            if let Some(connection) = self.table.get_mut(token) {
-                connection.in_replaying = false;
-                let _charge = self.charge_to(token); // how far it has come
-                match self.table.get(token).map(|connection| &connection.session) {
-                    Some(Session::Http(_)) => self.read_histories(token),
-                    _ => self.replay(token),
-                }
+        let most = self.frames.bytes() + REPLAY_BYTES_PER_TURN;
+        let mut looked_at = 0;
+        while let Some(token) = replaying.get(looked_at).copied()
+            && self.frames.bytes() < most
+        {
+            looked_at += 1;
+            let Some(connection) = self.table.get_mut(token) else { continue };
+            connection.in_replaying = false;
+            let is_http = matches!(connection.session, Session::Http(_));
+            let _charge = self.charge_to(token); // how far it has come
+            match is_http {
+                true => self.read_histories(token),
+                false => self.replay(token),
             }
         }
+        replaying.drain(..looked_at);
         self.work.replaying.put_back(replaying);
     }
 
@@ -196,13 +204,13 @@ impl<T: Transport> Engine<T> {
             Some(wanted) => shadow.value(wanted),
             None => shadow.value_after(topic),
         }?;
-        *after = Some(((*shadow.id).into(), Some(value.topic.clone())));
+        *after = Some(((*shadow.id).into(), Some(value.message.topic().into())));
         let seen_live = value.last_event > self.hub.get(subscription).since;
-        if seen_live || self.is_covered(token, subscription, &shadow.id, &value.topic) {
+        if seen_live || self.is_covered(token, subscription, &shadow.id, value.message.topic()) {
             return Some(Step::Skip);
         }
-        let body = body_of(&value.body, value.json);
-        let (router, topic, seq) = (&*shadow.id, &*value.topic, Some(value.seq));
+        let body = body_of(value.message.body(), value.json);
+        let (router, topic, seq) = (&*shadow.id, value.message.topic(), Some(value.seq));
         Some(Step::Send(encode(&EventParams { router, topic, seq, body, origin: Origin::Retained })))
     }
 
@@ -215,9 +223,9 @@ impl<T: Transport> Engine<T> {
                 Read::Gap(_) => return Step::Send(self.gap_frame(channel.router.as_deref().unwrap_or("*"))),
                 Read::End => return Step::Done,
             };
-            let topic = event.topic();
+            let topic = event.message.topic();
             if channel.takes(&shadow.id, topic) && !self.is_brought(token, subscription, shadow, event) {
-                let (body, seq) = (body_of(event.body(), event.json), Some(event.seq));
+                let (body, seq) = (body_of(event.message.body(), event.json), Some(event.seq));
                 let params = EventParams { router: &shadow.id, topic, seq, body, origin: Origin::Replayed };
                 return Step::Send(encode(&params));
             }
@@ -242,7 +250,7 @@ impl<T: Transport> Engine<T> {
     fn is_brought(&self, token: Token, subscription: u32, shadow: &Shadow, event: &Remembered) -> bool {
         let client = self.subscriptions_of(token);
         client.is_some_and(|client| {
-            self.hub.is_brought(client, subscription, &shadow.id, event.topic(), event.number)
+            self.hub.is_brought(client, subscription, &shadow.id, event.message.topic(), event.number)
         })
     }
 

@@ -111,12 +111,12 @@ impl<T: Transport> Engine<T> {
                 Read::End => return Step::End,
                 // Who goes on from there is told again, and given what is still there.
                 Read::Gap(until) => return Step::Tell(gap(id(cursor.after), id(until))),
-                Read::Event(shadow, event) if channel.takes(&shadow.id, event.topic()) => {
+                Read::Event(shadow, event) if channel.takes(&shadow.id, event.message.topic()) => {
                     let params = EventParams {
                         router: &shadow.id,
-                        topic: event.topic(),
+                        topic: event.message.topic(),
                         seq: Some(event.seq),
-                        body: body_of(event.body(), event.json),
+                        body: body_of(event.message.body(), event.json),
                         origin: Origin::Live, // with its id it is what it was when it was live
                     };
                     return Step::Tell(encode_block(&params, Some(id(event.number))));
@@ -155,7 +155,7 @@ impl<T: Transport> Engine<T> {
     }
 
     /// Gives back what a watcher's connection owns for it.
-    pub(super) fn release_watch(&mut self, mut watch: Box<Watch>) {
+    pub(super) fn release_watch(&mut self, mut watch: Watch) {
         if planted(Fault::KeepWatch) {
             return;
         }

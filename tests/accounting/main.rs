@@ -7,6 +7,7 @@ mod frames;
 #[allow(dead_code)]
 #[path = "../simulation/random.rs"]
 mod random;
+mod streams;
 
 use berth::clock::Time;
 use berth::core::commands::{Caller, Commands, NewCommand, OfCaller, OfRouter, Request};

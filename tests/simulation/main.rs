@@ -16,6 +16,7 @@ mod router;
 mod settings;
 mod socket;
 mod source;
+mod streams;
 mod watcher;
 mod wire;
 mod world;

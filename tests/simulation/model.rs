@@ -2,6 +2,7 @@
 
 use crate::random::Random;
 use crate::socket::{Link, LinkRef, Shared};
+use crate::streams::ledger::Streams;
 use base64::prelude::{BASE64_STANDARD, Engine as _};
 use berth::clock::Time;
 use berth::id::{Class, Reason};
@@ -139,6 +140,7 @@ pub struct Model {
     /// Shadows that somebody asked to be forgotten.
     pub forgotten: bool,
     pub draining: bool,
+    pub streams: Streams,
     /// Routers that sent [`STALE`] replies.
     pub stale_replies: BTreeSet<String>,
     /// How often each answer and each reason came, for the report.
@@ -236,7 +238,7 @@ impl Model {
                 && command.router == asked.router
                 && (command.at >= asked.at || is_open(&command.answer) || command.answered_at >= asked.at)
         };
-        self.commands.iter().any(other) || self.bytes.get(&asked.router).is_some_and(|bytes| *bytes > LITTLE)
+        self.commands.iter().any(other) || self.was_sent_much(&asked.router)
     }
 
     /// A router may have hit a command of its session with a reply that it meant for none.
@@ -247,6 +249,11 @@ impl Model {
             _ => false,
         };
         is_stale && router.is_some_and(|router| self.stale_replies.contains(router))
+    }
+
+    /// Its queue may have been full.
+    pub fn was_sent_much(&self, router: &str) -> bool {
+        self.bytes.get(router).is_some_and(|bytes| *bytes > LITTLE)
     }
 
     pub fn tell(&mut self, nonce: u64, router: &str, caller: u64, bytes: usize) {
@@ -390,6 +397,9 @@ pub fn justifies(link: &Link, reason: Reason, model: &Model, settings: &Settings
         Class::Page => Some(settings.page.heartbeat),
         Class::Http => None,
     };
+    if link.class == Class::Http && !model.streams.justifies(link.serial, reason) {
+        return false;
+    }
     match reason {
         Reason::PeerClosed => did.fin || did.bye,
         Reason::PeerReset => did.reset || did.fin,
@@ -426,6 +436,7 @@ pub fn justifies(link: &Link, reason: Reason, model: &Model, settings: &Settings
             did.broke_rules || link.class == Class::Http && (did.asked_close || model.draining)
         }
         Reason::TooLarge => did.broke_rules,
-        Reason::Unauthorized | Reason::RouterLost | Reason::IoError => false,
+        Reason::RouterLost => link.class == Class::Http,
+        Reason::Unauthorized | Reason::IoError => false,
     }
 }

@@ -3,6 +3,7 @@
 
 use crate::model::{Binding, Context, Event, Reply, STALE, is_settled};
 use crate::socket::LinkRef;
+use crate::streams::sender::Sender;
 use crate::wire::{Frame, flag, frame, kind, parts, take_frame};
 use berth::id::Class;
 use std::collections::{BTreeMap, VecDeque};
@@ -35,6 +36,7 @@ struct Session {
     one_ways: BTreeMap<u64, u64>,
     is_mute: bool,
     is_stalled: bool,
+    streams: Sender,
 }
 
 struct Half {
@@ -100,6 +102,7 @@ impl Session {
             one_ways: BTreeMap::new(),
             is_mute: context.random.chance(15),
             is_stalled: false,
+            streams: Sender::default(),
         };
         Some(session)
     }
@@ -118,6 +121,9 @@ impl Session {
         }
         if !self.said_hello {
             return self.introduce(context);
+        }
+        if !self.is_stalled && (context.is_calm || context.random.chance(60)) {
+            self.streams.act(&self.link, context);
         }
         if context.is_calm {
             self.is_stalled = false;
@@ -215,6 +221,7 @@ impl Session {
                 context.model.count(&format!("bye {}", frame.name));
                 self.is_over = true;
             }
+            kind::OPEN | kind::ACK | kind::CANCEL if self.is_welcomed => self.streams.take_in(frame, context),
             kind::COMMAND if self.is_welcomed => self.command_part(frame, context),
             _ => context.model.fail(format!("a router got {frame:?}")),
         }

@@ -31,6 +31,9 @@ pub fn settings(random: &mut Random) -> Settings {
     settings.router.heartbeat = heartbeat(random);
     settings.router.hello_timeout = seconds(random, 1, 3);
     settings.router.max_pending = random.between(2, 5);
+    settings.router.max_streams = random.between(1, 4);
+    settings.stream.idle = seconds(random, 2, 6);
+    settings.stream.resume = seconds(random, 1, 5);
     settings.router.max_queued_bytes = random.between(3_000, 120_000);
     settings.http.header_timeout = seconds(random, 1, 3);
     settings.http.body_timeout = seconds(random, 1, 3);

@@ -20,9 +20,19 @@ const EPIPE: i32 = 32;
 
 pub type LinkRef = Rc<RefCell<Link>>;
 
+/// What the server did with a link that is tapped.
+pub enum Happened {
+    Read(Vec<u8>),
+    Written(Vec<u8>),
+    /// FIN, or the end of the socket.
+    Ended,
+}
+
 /// What all sockets of a schedule share: the clock, the count of descriptors, and the trace of what happened.
 #[derive(Default)]
 pub struct Shared {
+    /// What happened on tapped links since it was looked at, in order, each with the link's serial.
+    pub tapped: RefCell<Vec<(u64, Happened)>>,
     pub now: Cell<Time>,
     pub open: Cell<i64>,
     pub closed: Cell<u64>,
@@ -70,6 +80,8 @@ pub struct Link {
     pub closed: bool,
     /// How the connection ended, as the server's hook saw it.
     pub end: Option<Reason>,
+    /// Whether the server's reads and writes are kept for the model.
+    pub is_tapped: bool,
     /// Sent by the peer, not arrived.
     wire: Vec<u8>,
     inbound: Vec<u8>,
@@ -119,6 +131,7 @@ impl Link {
             fin_from_server: false,
             closed: false,
             end: None,
+            is_tapped: class == Class::Router,
             wire: Vec::new(),
             inbound: Vec::new(),
             inbound_cap: cap(random),
@@ -150,6 +163,13 @@ impl Link {
                 self.serial,
                 bytes.len()
             );
+        }
+    }
+
+    fn tap(&self, happened: impl FnOnce() -> Happened) {
+        if self.is_tapped {
+            let _charge = charge(Holder::Other);
+            self.shared.tapped.borrow_mut().push((self.serial, happened()));
         }
     }
 
@@ -323,6 +343,7 @@ impl Transport for SimSocket {
         };
         buffer[..count].copy_from_slice(&link.inbound[..count]);
         link.tell("read", &buffer[..count]);
+        link.tap(|| Happened::Read(buffer[..count].to_vec()));
         link.inbound.drain(..count);
         if !link.inbound.is_empty() && count < buffer.len() {
             link.edge = true; // as if the rest had come just behind this read
@@ -364,6 +385,7 @@ impl Transport for SimSocket {
             let part = &slice[..left.min(slice.len())];
             link.shared.trace.borrow_mut().write(part);
             link.tell("written", part);
+            link.tap(|| Happened::Written(part.to_vec()));
             link.outbound.extend_from_slice(part);
             left -= part.len();
         }
@@ -377,6 +399,7 @@ impl Transport for SimSocket {
         let link = &mut *self.link.borrow_mut();
         assert!(!link.closed && !link.fin_from_server, "FIN twice");
         link.fin_from_server = true;
+        link.tap(|| Happened::Ended);
         if link.broken { errno(EPIPE) } else { Ok(()) }
     }
 
@@ -404,6 +427,7 @@ impl Transport for SimSocket {
         let mut link = self.link.borrow_mut();
         assert!(!std::mem::replace(&mut link.closed, true), "closed twice");
         link.did.cut_off = link.blocked;
+        link.tap(|| Happened::Ended);
         link.shared.open.set(link.shared.open.get() - 1);
         link.shared.closed.set(link.shared.closed.get() + 1);
     }

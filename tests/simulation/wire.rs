@@ -9,6 +9,11 @@ pub mod kind {
     pub const COMMAND: u8 = 0x10;
     pub const REPLY: u8 = 0x11;
     pub const EVENT: u8 = 0x12;
+    pub const OPEN: u8 = 0x20;
+    pub const ITEM: u8 = 0x21;
+    pub const ACK: u8 = 0x22;
+    pub const END: u8 = 0x23;
+    pub const CANCEL: u8 = 0x24;
 }
 
 pub mod flag {
@@ -130,7 +135,7 @@ pub struct Answer {
     pub body: Vec<u8>,
 }
 
-/// Takes the first whole answer off `input`. `is_bare`: it answers a HEAD.
+/// Takes the first whole answer off `input`. `is_bare`: it answers a HEAD, or its body is read apart.
 pub fn take_answer(input: &mut Vec<u8>, is_bare: bool) -> Result<Option<Answer>, String> {
     let Some(end) = input.windows(4).position(|bytes| bytes == b"\r\n\r\n") else { return Ok(None) };
     let head = String::from_utf8_lossy(&input[..end]).into_owned();
@@ -152,7 +157,7 @@ pub fn take_answer(input: &mut Vec<u8>, is_bare: bool) -> Result<Option<Answer>,
             _ => {}
         }
     }
-    if is_chunked {
+    if is_chunked && !is_bare {
         let mut rest = input[end + 4..].to_vec();
         loop {
             match take_chunk(&mut rest)? {

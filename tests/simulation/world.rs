@@ -10,6 +10,7 @@ use crate::router::RouterPeer;
 use crate::settings::settings;
 use crate::socket::{Link, LinkRef, Shared, SimSocket};
 use crate::source::SourcePeer;
+use crate::streams::consumer::ConsumerPeer;
 use berth::clock::{Now, Time};
 use berth::core::wheel::Due;
 use berth::id::{Class, Reason, Token};
@@ -42,8 +43,9 @@ pub struct Report {
 enum Actor {
     Router(RouterPeer),
     Caller(CallerPeer),
-    Client(ClientPeer),
+    Client(Box<ClientPeer>),
     Source(SourcePeer),
+    Consumer(ConsumerPeer),
 }
 
 struct World {
@@ -106,10 +108,11 @@ impl World {
         actors.extend((0..random.between(1, 4)).map(|_| Actor::Caller(CallerPeer::default())));
         let clients = random.between(0, 3);
         actors.extend((0..clients).map(|index| {
-            Actor::Client(ClientPeer::new(if index % 2 == 0 { Class::App } else { Class::Page }))
+            Actor::Client(Box::new(ClientPeer::new(if index % 2 == 0 { Class::App } else { Class::Page })))
         }));
         let sources = random.between(0, 2);
         actors.extend((0..sources).map(|_| Actor::Source(SourcePeer::new(&mut random))));
+        actors.extend((0..random.between(0, 2)).map(|_| Actor::Consumer(ConsumerPeer::default())));
         let mut model = Model::default();
         model.tight_memory = settings.max_buffered_bytes < 1 << 20;
         Self {
@@ -169,6 +172,7 @@ impl World {
                     Actor::Caller(caller) => caller.act(context),
                     Actor::Client(client) => client.act(context),
                     Actor::Source(source) => source.act(context),
+                    Actor::Consumer(consumer) => consumer.act(context),
                 });
                 self.actors = actors;
             }
@@ -283,6 +287,7 @@ impl World {
 
     /// What the hook saw: each end once, each with a reason that something justifies.
     fn take_ends(&mut self) {
+        self.model.watch_streams(&self.network, &self.settings, self.now);
         for (peer, class, reason) in self.ends.take() {
             self.shared.trace.borrow_mut().write_u64(u64::from(peer.port()) << 8 | reason as u64);
             self.model.count(&format!("{} {}", class.name(), reason.name()));

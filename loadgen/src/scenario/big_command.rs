@@ -33,7 +33,7 @@ const SESSIONS: &str = "routers that lost their session beside a command of 1 Mi
 
 fn play(stage: &mut Stage, scale: Scale) -> Result<String, String> {
     // The quick one is on its way for several heartbeats, too.
-    let bytes = scale.pick(crate::frame::MAX_MESSAGE_BYTES, 250_000);
+    let bytes = scale.pick(crate::frame::MAX_MESSAGE_BYTES, 180_000);
     let ids = stage.world.routers.len() as u32;
     let routers = stage.add_routers(0..ids, |router| router.pace = Some(Pace::new(LINK_BYTES_PER_SECOND)));
     let address = stage.router_addresses[0];

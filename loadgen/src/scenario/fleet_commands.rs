@@ -104,7 +104,10 @@ fn calls(stage: &Stage, bound: usize, scale: Scale) -> Vec<Planned> {
         planned("warm-up", call.clone(), false),
         planned("everyone", Call { nonce: 2, json: false, ..call.clone() }, false),
         Planned {
-            expected: vec![("404 router_offline", AWAY as u64), ("400 bad_request", 2)],
+            expected: vec![
+                ("404 router_offline sent: false", AWAY as u64),
+                ("400 bad_request sent: false", 2),
+            ],
             ..planned(
                 "some are away, some no ids, some named twice",
                 Call { nonce: 3, asked: mostly_known, ..call.clone() },

@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use crate::options::Options;
 
-use super::perform::{Part, choose, perform, publish, table};
-use super::script::{Scale, Scenario};
+use super::perform::{Part, perform, play_all, publish, table};
+use super::script::Scenario;
+use super::stage::REST;
 use super::streams::{self, Plan};
 use super::{Show, big_command, events, fleet_commands};
 
@@ -23,21 +24,18 @@ pub const ALL: [&Scenario; 7] = [
 /// What the daemon holds is looked at so often: a burst is short.
 const SAMPLE_EVERY: Duration = Duration::from_millis(100);
 
-/// `loadgen fleets`. Returns whether all held.
+/// `loadgen fleets`. Returns whether all held; with `--planted`, whether those that have a fault fell short by it.
 ///
 /// # Errors
-/// No such scenario, a daemon that does not start, a report that cannot be written.
+/// As [`play_all`].
 pub fn command(options: &Options) -> Result<bool, String> {
     let show = Show::new(options, "fleets.html")?;
-    let scale = if options.quick { Scale::Quick } else { Scale::Full };
-    let mut chapters = Vec::new();
-    for scenario in choose(&ALL, options.only.as_deref())? {
-        let part = Part { sample_every: SAMPLE_EVERY, ..Part::of(scenario, scale) };
-        chapters.push(perform(&show, part, |stage| (scenario.play)(stage, scale))?);
-    }
-    print!("{}", table(&chapters));
-    publish(&show, "Big results and whole fleets", &chapters)?;
-    Ok(chapters.iter().all(|chapter| chapter.passed))
+    play_all(&show, options, &ALL, "Big results and whole fleets", |part, scale| Part {
+        sample_every: SAMPLE_EVERY,
+        // Seven rests would be most of a quick run.
+        rest: scale.pick(part.rest, Duration::from_millis(500)),
+        ..part
+    })
 }
 
 /// `loadgen streams`. Returns whether all held.
@@ -55,6 +53,7 @@ pub fn streams_command(options: &Options) -> Result<bool, String> {
         routers: plan.routers,
         plant: None,
         sample_every: SAMPLE_EVERY,
+        rest: REST,
     };
     let chapter = perform(&show, part, |stage| streams::play(stage, &plan))?;
     print!("{}", table(std::slice::from_ref(&chapter)));

@@ -49,8 +49,8 @@ impl Stage {
                     .all(|class| census::live(&look.census, class) == Some(0))
         };
         self.look_until(RESIDENT_WITHIN, quiet)?;
-        // The allocator gives pages back over seconds: what is resident is taken when that has come to rest.
-        self.run_for(Duration::from_secs(3))?;
+        // The allocator gives pages back over seconds.
+        self.run_for(self.rest)?;
         self.look()
     }
 

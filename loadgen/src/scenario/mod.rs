@@ -18,6 +18,7 @@ pub mod job;
 pub mod judge;
 pub mod pace;
 pub mod perform;
+pub mod planted;
 pub mod publisher;
 pub mod replies;
 pub mod router;

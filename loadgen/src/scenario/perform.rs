@@ -1,14 +1,15 @@
-//! A scenario from its beginning to its chapter of the report: a daemon of its own, the play, what all are held against.
+//! Scenarios from their beginning to their chapters of the report: a daemon of its own, the play, what all are held against.
 
 use std::time::{Duration, Instant};
 
+use crate::options::Options;
 use crate::report_html;
 use crate::series::Chapter;
 
-use super::Show;
 use super::judge::mebibytes;
 use super::script::{Scale, Scenario};
-use super::stage::{Setting, Stage};
+use super::stage::{REST, Setting, Stage};
+use super::{Show, planted};
 
 /// What is played, and what the stage is set for.
 pub struct Part<'a> {
@@ -19,6 +20,7 @@ pub struct Part<'a> {
     /// The daemon's fault.
     pub plant: Option<&'a str>,
     pub sample_every: Duration,
+    pub rest: Duration,
 }
 
 impl Part<'_> {
@@ -29,7 +31,8 @@ impl Part<'_> {
             config: scenario.config,
             routers: (scenario.routers)(scale),
             plant: None,
-            sample_every: Duration::from_millis(500),
+            sample_every: Duration::from_secs(1),
+            rest: REST,
         }
     }
 }
@@ -53,6 +56,7 @@ pub fn perform(
         seed: show.seed,
         routers: part.routers,
         sample_every: part.sample_every,
+        rest: part.rest,
         on_sample: None,
         stop: show.stop.clone(),
     })?;
@@ -79,11 +83,46 @@ pub fn perform(
     Ok(Chapter { name, then, now, passed, findings, samples, notes })
 }
 
+/// Plays those of `all` that `options` names, each on a stage that is set `with` changes, prints the table and writes the report. Returns whether all held; with
+/// `--planted` only those are played that have a fault to plant, and it is whether each of them fell short by its own figure.
+///
+/// # Errors
+/// No such scenario, a daemon that does not start, a report that cannot be written.
+pub fn play_all(
+    show: &Show,
+    options: &Options,
+    all: &[&Scenario],
+    title: &str,
+    with: impl for<'a> Fn(Part<'a>, Scale) -> Part<'a>,
+) -> Result<bool, String> {
+    let scale = if options.quick { Scale::Quick } else { Scale::Full };
+    let mut chosen = choose(all, options.only.as_deref())?;
+    if options.planted {
+        chosen.retain(|scenario| scenario.planted.is_some());
+    }
+    let mut chapters = Vec::new();
+    for scenario in &chosen {
+        let plant = scenario.planted.filter(|_| options.planted).map(|planted| planted.fault);
+        let part = Part { plant, ..with(Part::of(scenario, scale), scale) };
+        chapters.push(perform(show, part, |stage| (scenario.play)(stage, scale))?);
+    }
+    let good = if options.planted {
+        print!("{}", planted::table(&chosen, &chapters));
+        chosen.iter().zip(&chapters).all(|(scenario, chapter)| planted::is_seen(scenario, chapter))
+    } else {
+        print!("{}", table(&chapters));
+        chapters.iter().all(|chapter| chapter.passed)
+    };
+    let title = if options.planted { format!("{title}, planted") } else { title.to_string() };
+    publish(show, &title, &chapters)?;
+    Ok(good)
+}
+
 /// Those of `all` that `only` names; all of them without it.
 ///
 /// # Errors
 /// No such scenario.
-pub fn choose<'a>(all: &[&'a Scenario], only: Option<&str>) -> Result<Vec<&'a Scenario>, String> {
+fn choose<'a>(all: &[&'a Scenario], only: Option<&str>) -> Result<Vec<&'a Scenario>, String> {
     let chosen = all.iter().filter(|scenario| only.is_none_or(|name| name == scenario.name));
     let chosen: Vec<&Scenario> = chosen.copied().collect();
     if chosen.is_empty() {

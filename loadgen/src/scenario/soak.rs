@@ -20,7 +20,7 @@ use super::judge::{
     LIVE_BOUND, RESIDENT_BOUND, RESIDENT_WITHIN, Shadow, mebibytes, stayed_live, stayed_resident,
 };
 use super::router::{Emit, elsewhere};
-use super::stage::{Setting, Stage};
+use super::stage::{REST, Setting, Stage};
 use super::way::Way;
 use super::world::Calls;
 
@@ -87,6 +87,7 @@ pub fn soak(show: &Show, soak: &Soak) -> Result<Chapter, String> {
         seed: show.seed,
         routers: DEAF.end as usize,
         sample_every: Duration::from_secs(10),
+        rest: REST,
         on_sample: Some(Box::new(on_sample)),
         stop: show.stop.clone(),
     })?;

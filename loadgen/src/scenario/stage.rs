@@ -34,6 +34,8 @@ pub struct Setting {
     pub seed: u64,
     pub routers: usize,
     pub sample_every: Duration,
+    /// How long the allocator has to come to rest before what is resident is taken as the state to come back to.
+    pub rest: Duration,
     /// Called with every sample as it is made.
     pub on_sample: Option<OnSample>,
     pub stop: Arc<AtomicBool>,
@@ -52,6 +54,7 @@ pub struct Stage {
     pub looks: u64,
     pub peak_rss: u64,
     observer: Observer,
+    pub(super) rest: Duration,
     daemon: Process,
     asked: Option<Look>,
     on_sample: Option<OnSample>,
@@ -59,6 +62,8 @@ pub struct Stage {
     next_number: u32,
 }
 
+/// Enough for the allocator to come to rest.
+pub const REST: Duration = Duration::from_secs(3);
 const TICK: Duration = Duration::from_millis(20);
 /// Between two looks while something is waited for.
 const LOOK_PACE: Duration = Duration::from_millis(250);
@@ -91,6 +96,7 @@ impl Stage {
             looks: 0,
             peak_rss: 0,
             observer: Observer::start(target, setting.sample_every),
+            rest: setting.rest,
             daemon,
             asked: None,
             on_sample: setting.on_sample,

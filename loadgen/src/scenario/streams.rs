@@ -15,7 +15,7 @@ use super::consumer::Consumer;
 use super::job::Faults;
 use super::judge::{Shadow, mebibytes};
 use super::pace::Pace;
-use super::script::{Scale, Scenario};
+use super::script::{Planted, Scale, Scenario};
 use super::stage::Stage;
 use super::way::Way;
 
@@ -38,7 +38,7 @@ pub const HALF_SLOW: Scenario = Scenario {
 };
 
 fn half_slow(scale: Scale) -> Plan {
-    let quick = Plan { routers: 40, rows: 500, slow_rate: 60_000, ..Plan::default() };
+    let quick = Plan { routers: 40, rows: 500, slow_rate: 120_000, ..Plan::default() };
     scale.pick(Plan::default(), quick)
 }
 
@@ -84,23 +84,23 @@ fn gaps(scale: Scale) -> Plan {
 pub const STALLS: Scenario = Scenario {
     name: "streams-that-stall",
     then: "a stream that was asked for again held its window twice",
-    planted: None,
+    planted: Some(Planted { own: HELD, fault: "GrantTwice" }),
     routers: |scale| stalls(scale).routers,
     config: CONFIG,
     play: |stage, scale| play(stage, &stalls(scale)),
 };
 
-/// Every window meets a gap, and in every stall every window fills.
+/// A window holds more rows than there are to the next gap, so every one meets a gap, whenever its consumer stops.
 fn stalls(scale: Scale) -> Plan {
     let plan = Plan {
-        rows: 1200,
+        rows: 200,
         row_bytes: (1000, 8000),
         slow_share: 0.0,
-        faults: Faults { gap_every: Some(17), reconnect_every: Some(400) },
+        faults: Faults { gap_every: Some(7), reconnect_every: Some(75) },
         stall: Some(Duration::from_millis(1500)),
         ..Plan::default()
     };
-    scale.pick(plan, Plan { routers: 30, rows: 300, stall: Some(Duration::from_millis(700)), ..plan })
+    scale.pick(plan, Plan { routers: 30, stall: Some(Duration::from_millis(700)), ..plan })
 }
 
 const HELD: &str = "most live bytes, without the shadow's";
@@ -206,7 +206,7 @@ fn read_all(
     probe: Option<&Probe>,
 ) -> Result<Latency, String> {
     /// Of a stall, how long they read between two of them.
-    const READING: f64 = 0.125;
+    const READING: f64 = 0.2;
     stage.arrive(consumers.clone(), Duration::from_millis(300));
     let (until, mut measured) = (Instant::now() + patience, None);
     let (mut deaf, mut turn_at) = (false, Instant::now());

@@ -3,7 +3,7 @@
 //! A history is an unbroken run that ends with the router's last event: what cannot be kept takes all before it along, and
 //! room is made from the front. So what a reader has missed is one number, and nobody has to look for holes.
 
-use super::Event;
+use super::message::Message;
 use std::collections::{BTreeMap, VecDeque};
 use std::ops::Bound;
 
@@ -17,26 +17,9 @@ pub struct Remembered {
     /// Over all events of the daemon, from 1.
     pub number: u64,
     pub seq: u64,
-    /// Topic and body: one block, because there are many of them.
-    bytes: Box<[u8]>,
-    topic_len: u8,
+    pub message: Message,
     /// The JSON flag was set; whether the body is JSON is looked at when it is shown.
     pub json: bool,
-}
-
-impl Remembered {
-    fn new(event: &Event<'_>, number: u64, seq: u64) -> Self {
-        let bytes = [event.topic.as_bytes(), event.body].concat().into_boxed_slice();
-        Self { number, seq, bytes, topic_len: event.topic.len() as u8, json: event.json }
-    }
-
-    pub fn topic(&self) -> &str {
-        str::from_utf8(&self.bytes[..usize::from(self.topic_len)]).expect("a topic is ASCII")
-    }
-
-    pub fn body(&self) -> &[u8] {
-        &self.bytes[usize::from(self.topic_len)..]
-    }
 }
 
 /// The last events of one router.
@@ -66,8 +49,9 @@ impl History {
         self.lost
     }
 
-    pub fn held_bytes(&self) -> usize {
-        self.events.capacity() * size_of::<Remembered>() + self.bytes
+    /// What the places of its events take of the heap.
+    pub fn place_bytes(&self) -> usize {
+        self.events.capacity() * size_of::<Remembered>()
     }
 
     pub fn get(&self, index: usize) -> Option<&Remembered> {
@@ -84,21 +68,20 @@ impl History {
         self.events.get(self.events.partition_point(|event| event.number <= number))
     }
 
-    pub fn push(&mut self, event: &Event<'_>, number: u64, seq: u64) {
-        let event = Remembered::new(event, number, seq);
-        self.bytes += event.bytes.len();
+    pub fn push(&mut self, event: Remembered) {
+        self.bytes += event.message.len();
         self.events.push_back(event);
     }
 
-    /// Forgets the first event: its number.
-    pub fn pop(&mut self) -> Option<u64> {
+    /// Forgets the first event.
+    pub fn pop(&mut self) -> Option<Remembered> {
         let first = self.events.pop_front()?;
-        self.bytes -= first.bytes.len();
+        self.bytes -= first.message.len();
         self.lost = first.number;
         if self.events.len() < self.events.capacity() / 4 {
             self.events.shrink_to(2 * self.events.len());
         }
-        Some(first.number)
+        Some(first)
     }
 
     /// An event that is not kept; all before it must have gone.
@@ -107,9 +90,8 @@ impl History {
         self.lost = number;
     }
 
-    /// For the audit: topics and bodies, counted again.
-    pub fn recount(&self) -> usize {
-        self.events.iter().map(|event| event.bytes.len()).sum()
+    pub fn iter(&self) -> impl Iterator<Item = &Remembered> {
+        self.events.iter()
     }
 }
 

@@ -5,11 +5,13 @@
 //! clears it only if it still names *him*, because a reconnect overtakes a clean-up.
 
 mod history;
+mod message;
 mod read;
 mod remember;
 mod shadow;
 
 pub use history::{Cursor, Remembered};
+pub use message::Message;
 pub use read::Read;
 pub use shadow::{Retained, Shadow};
 
@@ -195,44 +197,43 @@ impl Shadows {
         let shadow = &mut self.shadows[key as usize];
         shadow.seq += 1;
         let seq = shadow.seq;
+        let mut message = None;
         if event.retain {
-            self.retain(key, seq, event, limits);
+            message = self.retain(key, seq, event, limits);
         } else if let Ok(index) = shadow.find(event.topic) {
             shadow.values[index].last_event = self.order.published;
         }
-        self.remember(key, seq, event, limits);
+        self.remember(key, seq, event, message, limits);
         seq
     }
 
-    fn retain(&mut self, key: u32, seq: u64, event: &Event<'_>, limits: &ShadowSettings) {
+    /// Keeps or clears the value of the event's topic. What is kept can be remembered without a second copy.
+    fn retain(&mut self, key: u32, seq: u64, event: &Event<'_>, limits: &ShadowSettings) -> Option<Message> {
         self.change(key, |shadow| shadow.remove(event.topic));
-        if event.body.is_empty() {
-            return self.change(key, |shadow| shadow.values.shrink_to_fit());
-        }
         let bytes = event.topic.len() + event.body.len();
         let shadow = &self.shadows[key as usize];
         let fits = shadow.values.len() < limits.max_topics && shadow.value_bytes + bytes <= limits.max_bytes;
-        if !fits || !self.make_room(bytes + VALUE_BYTES, limits, Some(key)) {
-            self.unkept += 1;
-            return self.change(key, |shadow| shadow.values.shrink_to_fit());
+        let clears = event.body.is_empty();
+        if clears || !fits || !self.make_room(bytes + VALUE_BYTES, limits, Some(key)) {
+            self.unkept += u64::from(!clears);
+            self.change(key, |shadow| shadow.values.shrink_to_fit());
+            return None;
         }
         let _charge = charge(Holder::Shadow);
         if planted(Fault::KeepBySlice) {
             std::mem::forget(Vec::<u8>::with_capacity(MAX_FRAGMENT_BYTES)); // what the value came in
         }
-        let value = Retained {
-            topic: event.topic.into(),
-            body: event.body.into(),
-            json: event.json,
-            seq,
-            last_event: self.order.published,
-        };
+        let mut message = Message::new(event);
+        let remembered = limits.remembers(bytes).then(|| message.share());
+        let value = Retained { message, json: event.json, seq, last_event: self.order.published };
         self.change(key, |shadow| {
-            let index = shadow.find(&value.topic).unwrap_err();
+            let index = shadow.find(event.topic).unwrap_err();
             shadow.value_bytes += bytes;
+            shadow.message_bytes += value.message.heap_bytes();
             shadow.values.reserve_exact(1);
             shadow.values.insert(index, value);
         });
+        remembered
     }
 
     fn change(&mut self, key: u32, change: impl FnOnce(&mut Shadow)) {
@@ -273,7 +274,7 @@ impl Shadows {
         self.forget_history(key);
         self.change(key, |shadow| {
             (shadow.epoch, shadow.seq) = (mint.random(), 0);
-            (shadow.values, shadow.value_bytes) = (Vec::new(), 0);
+            (shadow.values, shadow.value_bytes, shadow.message_bytes) = (Vec::new(), 0, 0);
         });
     }
 

@@ -55,7 +55,7 @@ impl Bench {
         let mut got = Vec::new();
         loop {
             match self.shadows.read(router, &mut cursor) {
-                Read::Event(shadow, event) => got.push(format!("{}/{}", shadow.id, event.topic())),
+                Read::Event(shadow, event) => got.push(format!("{}/{}", shadow.id, event.message.topic())),
                 Read::Gap(_) => got.push("gap".into()),
                 Read::End => return got,
             }
@@ -180,7 +180,7 @@ fn a_history_is_the_last_events_in_order() {
     assert_eq!((shadow.remembered(), shadow.lost_seq(), shadow.seq), (4, 2, 6));
     let event = shadow.event_behind(4).unwrap();
     assert_eq!(
-        (event.topic(), event.body(), event.seq, event.number, event.json),
+        (event.message.topic(), event.message.body(), event.seq, event.number, event.json),
         ("5", &b"body"[..], 5, 5, true)
     );
     assert!(shadow.event_behind(1).is_none() && shadow.event_behind(6).is_none());

@@ -86,10 +86,10 @@ pub struct Stream {
     pub opening: Opening,
     /// Where the next OPEN begins.
     from: u64,
-    /// The router has been sent the OPEN, or the beginning of it.
-    pub is_asked: bool,
     /// Between two OPENs there is none.
     pub(super) gatherer: Option<Gatherer>,
+    /// Its OPEN is written: the router may send, and its time runs.
+    pub is_asked: bool,
     /// Reopenings in a row that have brought no row.
     pub barren: u32,
     /// Fixed by the first row, with which the head is sent.
@@ -116,8 +116,8 @@ impl Stream {
             session: Some(session),
             opening,
             from,
-            is_asked: false,
             gatherer: None,
+            is_asked: false,
             barren: 0,
             format: None,
             chunked,

@@ -8,11 +8,12 @@ impl World {
     pub(super) fn calm_down(&mut self) -> Result<(), String> {
         self.is_calm = true;
         let (least, most) = (self.now + Duration::from_secs(2), self.now + Duration::from_secs(60));
-        while self.now < least || self.awaited().is_some() {
+        while self.now < least || self.awaited().is_some() || self.model.streams.awaited().is_some() {
             if self.now > most || self.turns > MOST_TURNS {
-                return Err(match self.awaited() {
-                    Some(nonce) => format!("command {nonce} has no answer, and its caller waits"),
-                    None => "time stands still: something is always due".into(),
+                return Err(match (self.awaited(), self.model.streams.awaited()) {
+                    (Some(nonce), _) => format!("command {nonce} has no answer, and its caller waits"),
+                    (_, Some(stream)) => format!("stream {stream} has no end, and its consumer waits"),
+                    _ => "time stands still: something is always due".into(),
                 });
             }
             self.step()?;
@@ -24,9 +25,11 @@ impl World {
                 Actor::Caller(caller) => caller.check_calm(context),
                 Actor::Client(client) => client.check_calm(context),
                 Actor::Source(source) => source.check_calm(context),
+                Actor::Consumer(_) => {} // the ledger knows
             });
         }
         self.actors = actors;
+        self.model.check_streams();
         self.is_calm = false;
         self.judge()
     }
@@ -78,6 +81,7 @@ impl World {
                     Actor::Caller(caller) => caller.leave(context),
                     Actor::Client(client) => client.leave(context),
                     Actor::Source(source) => source.leave(context),
+                    Actor::Consumer(consumer) => consumer.leave(context),
                 }
             }
         });

@@ -108,7 +108,8 @@ impl Plan {
     pub fn patience(&self) -> Duration {
         let stream = self.rows as f64 * (self.row_bytes.1 + 32) as f64;
         let slow = if self.slow_share > 0.0 { stream / self.slow_rate as f64 } else { 0.0 };
-        Duration::from_secs_f64(60.0 + 2.0 * slow)
+        let stalled = if self.stall.is_some() { 60.0 } else { 0.0 };
+        Duration::from_secs_f64(60.0 + stalled + 2.0 * slow)
     }
 
     /// The job of stream number `place`, with `rows` rows, as number `number` of the world.
