@@ -38,7 +38,7 @@ pub const MAX_SYSTEM_LANE_BYTES: usize = 65_536;
 pub const SLOW_READER_GRACE: Duration = Duration::from_secs(5);
 /// What a connection in its last words may still send before it is closed, in bytes.
 pub const MAX_LAST_WORDS_BYTES: u64 = 1_048_576;
-/// Retained values are queued at most this far ahead of what the client has taken, in bytes.
+/// Values and events that are replayed are queued at most this far ahead of what the client has taken, in bytes.
 pub const MAX_REPLAY_AHEAD_BYTES: usize = 262_144;
 /// What all replays together read in one step of a turn; then it is written before more is read, in bytes.
 pub const REPLAY_BYTES_PER_TURN: usize = 4 << 20;
@@ -115,7 +115,7 @@ pub struct Settings {
     pub queue_soft: Duration,
     /// `close_grace_s`: how long a connection in its last words is waited for.
     pub close_grace: Duration,
-    /// `drain_s`: how long a drain waits for pending commands.
+    /// `drain_s`: how long a drain waits for pending commands and streams.
     pub drain: Duration,
     /// `census.log_every_s`; `None` is off.
     pub census_log_every: Option<Duration>,

@@ -305,3 +305,25 @@ fn an_answer_in_a_drain_says_that_no_next_request_is_taken() {
     drop((router, caller));
     assert_eq!(daemon.wait_exit(Duration::from_secs(10)).code(), Some(0));
 }
+
+/// The head of the stream went out before the drain and did not say that the connection closes.
+#[test]
+fn a_request_behind_a_long_answer_is_answered_in_a_drain() {
+    let mut daemon = Daemon::start("drain_s = 30");
+    let mut router = Router::bind(daemon.router, "hub");
+    let mut caller = http::Client::connect(daemon.http);
+    caller.send_request("GET", "/v1/routers/hub/streams/log", &[], b"");
+    caller.send_request("GET", "/healthz", &[], b"");
+    let open = router.recv_open();
+    router.send(&open.json(0, "1"));
+    assert!(!caller.head().expect("a head").closes());
+    daemon.signal(SIGTERM);
+    wait_for_drain(daemon.http);
+    router.send(&open.end(1));
+    assert_eq!(caller.chunk().expect("the row").as_deref(), Some(&b"1\n"[..]));
+    assert_eq!(caller.chunk().expect("the last chunk"), None);
+    let behind = caller.response();
+    assert!(behind.status == 200 && behind.closes(), "{behind:?}");
+    drop((router, caller));
+    assert_eq!(daemon.wait_exit(Duration::from_secs(10)).code(), Some(0));
+}

@@ -225,15 +225,16 @@ fn what_the_daemon_does_not_have_yet_is_404() {
         "/metrics/",
         "/v1",
         "/v1/",
-        "/v1/routers/r1/streams/rows",
-        "/v1/events",
+        "/v1/routers/r1/streams",
+        "/v1/routers/r1/streams/a/b",
+        "/v1/events/",
         "/healthz/",
         "//healthz",
     ] {
         get(daemon.http, path).problem(404, "not_found");
     }
     let post = |path: &str| http::request(daemon.http, "POST", path, &[], b"{}");
-    post("/v1/events").problem(404, "not_found");
+    post("/v1/commands").problem(404, "not_found");
     post("/v1/routers/r1/commands").problem(404, "not_found");
     post("/v1/routers/r1/commands/a/b").problem(404, "not_found");
 }

@@ -171,7 +171,8 @@ fn nothing_stays(config: &str, remembered: fn(&Census) -> u64) {
         let given_back = wait_until(GIVEN_BACK, || {
             let census = look();
             let (heap, resident, open) = (heap(&census), resident(), descriptors(daemon.pid()));
-            let may_be_resident = resident_before + remembered(&census) + 2 * MIB;
+            // What is remembered is many small blocks: the allocator's size classes are up to a quarter apart.
+            let may_be_resident = resident_before + remembered(&census) * 5 / 4 + 2 * MIB;
             last = format!(
                 "burst {number}: heap {heap_before} before and {heap} after, RssAnon {resident_before}, {most} and \
                  {resident}, descriptors {descriptors_before} and {open}\n{}\n{}",

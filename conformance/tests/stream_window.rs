@@ -3,10 +3,10 @@
 
 use std::time::Duration;
 
-use conformance::calls::{Census, wait_for_live, wait_for_reason};
+use conformance::calls::{Census, oneway, wait_for_live, wait_for_reason};
 use conformance::daemon::Daemon;
-use conformance::frame::{Frame, kind};
-use conformance::kernel::cpu_time;
+use conformance::frame::{Frame, flag, kind};
+use conformance::kernel::{cpu_time, settled};
 use conformance::router::Router;
 use conformance::stream::{Consumer, MAX_ROW, Open, Sender};
 
@@ -370,4 +370,27 @@ fn rows_that_nobody_takes_are_bounded_for_all_connections_together() {
     assert_eq!(census.live("stream"), 1);
     let cancels = scene.router.frames_before_pong().into_iter().filter(|frame| frame.kind == kind::CANCEL);
     assert_eq!(cancels.count(), 1);
+}
+
+/// Its socket is full when the ACK is queued, and END comes before it could be sent.
+#[test]
+fn an_ack_that_waits_is_not_sent_behind_the_end() {
+    let daemon = Daemon::start("");
+    let mut router = Router::bind_small(daemon.router, "hub");
+    let mut consumer = Consumer::get(daemon.http, "hub", "log");
+    let open = router.recv_open();
+    assert_eq!(oneway(daemon.http, "hub", "fill", &vec![1; 1_000_000]).status, 202);
+    settled(router.stream());
+    router.send(&open.json(0, "1"));
+    consumer.expect_lines();
+    assert_eq!(consumer.line(), b"1");
+    router.send(&open.end(1));
+    consumer.expect_end();
+    loop {
+        let frame = router.recv();
+        assert_ne!(frame.kind, kind::ACK, "{frame:?}");
+        if frame.kind == kind::COMMAND && frame.flags & flag::MORE == 0 {
+            break;
+        }
+    }
 }

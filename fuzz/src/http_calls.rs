@@ -49,7 +49,7 @@ fn check_fleet(said: &Value, call: &FleetCall<'_>) {
                     once.push(name);
                 }
             }
-            let taken: Vec<&str> = (0..names.len() as u32).filter_map(|index| names.get(index)).collect();
+            let taken: Vec<&str> = (0..names.len()).filter_map(|index| names.get(index)).collect();
             assert_eq!(taken, once, "each once, in the order of the call");
         }
         (routers, said) => panic!("{routers:?} out of {said}"),

@@ -38,14 +38,17 @@ pub struct Reactor<C: Client> {
     events: Events,
     slots: Vec<Slot<C>>,
     timers: Timers,
+    /// Slot and generation of those whose sockets may hold more than they were read of.
+    unfinished: Vec<(usize, u32)>,
     scratch: Vec<u8>,
     began: Instant,
     pub bytes_in: u64,
     pub bytes_out: u64,
 }
 
-/// The read buffer that all connections share.
-const READ_BYTES: usize = 256 * 1024;
+/// The read buffer that all connections share, and the most that one is read of before the others have their turn: a PING
+/// waits behind so much of each.
+const READ_BYTES: usize = 64 * 1024;
 /// Buffers of a connection over this are given back when they are empty.
 const KEEP_BYTES: usize = 64 * 1024;
 
@@ -58,6 +61,7 @@ impl<C: Client> Reactor<C> {
             events: Events::with_capacity(1024),
             slots: Vec::new(),
             timers: Timers::default(),
+            unfinished: Vec::new(),
             scratch: vec![0; READ_BYTES],
             began: Instant::now(),
             bytes_in: 0,
@@ -165,7 +169,11 @@ impl<C: Client> Reactor<C> {
     /// epoll failed.
     pub fn turn(&mut self, world: &mut C::World, longest: Duration) -> io::Result<()> {
         let until_timer = self.timers.next_at().map(|at| Duration::from_nanos(at.saturating_sub(self.now())));
-        let wait = until_timer.map_or(longest, |until| until.min(longest));
+        let mut wait = until_timer.map_or(longest, |until| until.min(longest));
+        let unfinished = std::mem::take(&mut self.unfinished);
+        if !unfinished.is_empty() {
+            wait = Duration::ZERO;
+        }
         match self.poll.poll(&mut self.events, Some(wait)) {
             Err(error) if error.kind() != io::ErrorKind::Interrupted => return Err(error),
             _ => {}
@@ -186,6 +194,11 @@ impl<C: Client> Reactor<C> {
             }
         }
         self.events = events;
+        for (index, generation) in unfinished {
+            if self.slots[index].generation == generation {
+                self.read(world, index, true);
+            }
+        }
         let now = self.now();
         while let Some(due) = self.timers.pop_due(now) {
             let index = due.client as usize;
@@ -252,7 +265,8 @@ impl<C: Client> Reactor<C> {
         }
     }
 
-    /// Reads until the socket is empty. A short read means that, unless a FIN stands behind it.
+    /// Reads until the socket is empty, or so much that it is the others' turn. A short read means that it is empty, unless a
+    /// FIN stands behind it.
     fn read(&mut self, world: &mut C::World, index: usize, until_end: bool) {
         loop {
             let slot = &mut self.slots[index];
@@ -271,6 +285,9 @@ impl<C: Client> Reactor<C> {
                     }
                     if !self.deliver(world, index, count) {
                         return;
+                    }
+                    if count == READ_BYTES {
+                        return self.unfinished.push((index, self.slots[index].generation));
                     }
                     if count < most && !until_end {
                         return;

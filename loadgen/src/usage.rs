@@ -90,7 +90,7 @@ fleets
   --daemon PATH            the daemon                                             [required]
   --only NAME              one of them: streams, streams-at-full-speed, streams-with-gaps,
                            streams-that-stall, big-command, fleet-commands, events
-  --quick                  smaller figures, for a debug build: all seven in about a minute
+  --quick                  smaller figures, for a debug build: all seven in about 45 s
   --planted                as above, for those that have a fault of their own
   --report FILE            the report, HTML with plots                         [fleets.html]
   --daemon-log FILE, --seed N as above

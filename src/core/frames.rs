@@ -14,9 +14,12 @@ const NONE: u32 = u32::MAX;
 /// The longest frame that is kept in the pool itself: a PONG with the longest body.
 pub const INLINE_BYTES: usize = 12 + crate::limits::MAX_PING_BYTES;
 
-/// Pieces of a long answer that are shorter than half of this are gathered in blocks of it, in bytes: a frame for each would
-/// take more than they do.
+/// Pieces of a long answer are gathered in blocks: a frame for each would take more than they do. Of so many bytes while the
+/// queue is short, and it mostly is; beyond [`LONG_QUEUE_BYTES`] of up to [`LONG_BLOCK_BYTES`], in steps.
 const BLOCK_BYTES: usize = 4096;
+const LONG_QUEUE_BYTES: usize = 65_536;
+const LONG_BLOCK_BYTES: usize = 12_288;
+const BLOCK_STEP_BYTES: usize = 1024;
 
 /// The bytes of one frame, or of a run of frames that need not be told apart.
 #[derive(Debug)]
@@ -137,7 +140,7 @@ fn encoded_heap(frame: &Bytes) -> usize {
 #[derive(Debug)]
 struct Queued {
     payload: Payload,
-    /// A retained value that is being replayed: it does not count as slowness.
+    /// A value or event that is being replayed: it does not count as slowness.
     replay: bool,
     next: u32,
 }
@@ -294,12 +297,12 @@ impl Fifo {
     /// Appends bytes that need not stay together: they fill up the last frame, and what it has no room for begins another.
     pub fn append(&mut self, frames: &mut Frames, pieces: &[&[u8]]) {
         let mut left: usize = pieces.iter().map(|piece| piece.len()).sum();
-        let mut room = self.room_of_last(frames);
+        let mut room = self.room_of_last(frames, left);
         for piece in pieces {
             let mut piece = *piece;
             while !piece.is_empty() {
                 if room == 0 {
-                    room = if left < BLOCK_BYTES / 2 { BLOCK_BYTES } else { left };
+                    room = self.new_block_bytes(left);
                     let _charge = charge(Holder::QueuedFrame);
                     self.push(frames, Payload::Owned(Vec::with_capacity(room)), false);
                 }
@@ -315,12 +318,30 @@ impl Fifo {
         }
     }
 
-    /// How much can be appended to the last frame, in bytes.
-    fn room_of_last(&self, frames: &Frames) -> usize {
-        match self.front().map(|_| &frames.queued[self.tail as usize].payload) {
-            Some(Payload::Owned(bytes)) => bytes.capacity() - bytes.len(),
-            _ => 0,
+    /// How long a new block is that begins with `left` bytes. In a long queue it grows to more, step by step.
+    fn new_block_bytes(&self, left: usize) -> usize {
+        match self.bytes < LONG_QUEUE_BYTES && left < BLOCK_BYTES / 2 {
+            true => BLOCK_BYTES,
+            false => left,
         }
+    }
+
+    /// How much can be appended to the last frame, in bytes. In a long queue, which its reader takes slowly, a block grows for
+    /// `left` more: fewer and larger ones, and hardly any room unused.
+    fn room_of_last(&self, frames: &mut Frames, left: usize) -> usize {
+        let Some(last) = self.front().map(|_| &mut frames.queued[self.tail as usize].payload) else {
+            return 0;
+        };
+        let Payload::Owned(bytes) = last else { return 0 };
+        let room = bytes.capacity() - bytes.len();
+        let grows = self.bytes >= LONG_QUEUE_BYTES && bytes.len() + left <= LONG_BLOCK_BYTES;
+        if room < left && grows {
+            let _charge = charge(Holder::QueuedFrame);
+            let before = bytes.capacity();
+            bytes.reserve_exact(left.max(BLOCK_STEP_BYTES));
+            frames.payload_heap += bytes.capacity() - before;
+        }
+        bytes.capacity() - bytes.len()
     }
 
     /// Unlinks the first frame, which stays in the pool: it is the caller's now.

@@ -33,7 +33,7 @@ pub struct OutQueue {
     begun: Option<(u32, usize)>,
     /// All bytes that wait here.
     queued: usize,
-    /// Of these, retained values being replayed.
+    /// Of these, values and events being replayed.
     replay: usize,
 }
 
@@ -209,11 +209,19 @@ impl OutQueue {
 
     /// Takes out the OPEN of a stream, if it was not begun.
     pub fn withdraw_open(&mut self, frames: &mut Frames, stream: u32) -> bool {
-        let Some(key) = self.opens.take_where(frames, |frame| is_of_stream(frame, stream)) else {
+        let Some(key) = self.opens.take_where(frames, |frame| has_id(frame, Kind::Open, stream)) else {
             return false;
         };
         self.queued -= frames.remove(key).len();
         true
+    }
+
+    /// Takes out the ACKs of a stream that were not begun.
+    pub fn withdraw_acks(&mut self, frames: &mut Frames, stream: u32) {
+        let is_its = |frame: &Payload| has_id(frame, Kind::Ack, stream);
+        while let Some(key) = self.system.take_where(frames, is_its) {
+            self.queued -= frames.remove(key).len();
+        }
     }
 
     /// Whether OPENs may wait here.
@@ -223,7 +231,7 @@ impl OutQueue {
 
     /// Whether the OPEN of a stream is not wholly written.
     pub fn has_open(&self, frames: &Frames, stream: u32) -> bool {
-        let is_its = |key| is_of_stream(frames.payload(key), stream);
+        let is_its = |key| has_id(frames.payload(key), Kind::Open, stream);
         self.begun.is_some_and(|(key, _)| is_its(key)) || self.opens.iter(frames).any(is_its)
     }
 
@@ -422,10 +430,10 @@ impl OutQueue {
     }
 }
 
-/// Whether a frame has the id of a stream in its header.
-fn is_of_stream(frame: &Payload, stream: u32) -> bool {
+/// Whether a frame is of a kind, and has an id in its header.
+fn has_id(frame: &Payload, kind: Kind, id: u32) -> bool {
     let bytes = frame.bytes();
-    bytes.first() == Some(&(Kind::Open as u8)) && bytes.get(4..8) == Some(&stream.to_be_bytes())
+    bytes.first() == Some(&(kind as u8)) && bytes.get(4..8) == Some(&id.to_be_bytes())
 }
 
 #[cfg(test)]

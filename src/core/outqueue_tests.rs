@@ -160,6 +160,42 @@ fn an_open_that_was_not_begun_is_taken_back() {
 }
 
 #[test]
+fn acks_of_a_stream_that_has_ended_are_taken_back() {
+    let mut bench = Bench::default();
+    let ack = |bench: &mut Bench, id| {
+        let frame = [&crate::proto::router::header(Kind::Ack, 0, id, 0, 8)[..], &[0; 8]];
+        bench.queue.push_system(&mut bench.frames, Payload::concat(&frame));
+    };
+    for id in [1, 2, 1] {
+        ack(&mut bench, id);
+    }
+    bench.ping();
+    bench.queue.withdraw_acks(&mut bench.frames, 1);
+    let ids: Vec<u32> = bench.drain().iter().map(|(_, id, _)| *id).collect();
+    assert_eq!(ids, [2, 0]);
+}
+
+#[test]
+fn a_long_queue_of_small_pieces_holds_little_more_than_they_are() {
+    let mut bench = Bench::default();
+    let mut sent = Vec::new();
+    for piece in 0..1500_usize {
+        let bytes = vec![piece as u8; 300 + piece % 2000];
+        bench.queue.append_user(&mut bench.frames, &[&bytes]);
+        sent.extend(bytes);
+        if sent.len() > 200_000 && piece % 2 == 0 {
+            bench.write(1000);
+        }
+    }
+    let (held, waiting) = (bench.frames.bytes(), bench.queue.queued_bytes());
+    assert!(held < waiting + waiting / 64 + 30_000, "{held} bytes for {waiting}");
+    bench.frames.recount().unwrap();
+    while bench.write(100_000) > 0 {}
+    assert!(bench.wire == sent, "in order, all of it");
+    assert!(bench.frames.is_empty() && bench.frames.bytes() == 0);
+}
+
+#[test]
 fn small_pieces_share_a_block_and_large_ones_have_their_own() {
     let mut bench = Bench::default();
     for _ in 0..100 {

@@ -16,7 +16,7 @@ const TICK_NS: u64 = 1_000_000;
 /// How far ahead a timer can lie: half the span of the wheel, about one year, so that the top level never wraps on itself.
 const FURTHEST_TICKS: u64 = 1 << (BITS as usize * LEVELS - 1);
 
-/// What a timer is for. Both carry a generation, so that a timer for a tenant long gone falls on nothing.
+/// What a timer is for. Each carries a generation, so that a timer for a tenant long gone falls on nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Due {
     Connection(Token),

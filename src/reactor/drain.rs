@@ -52,7 +52,9 @@ impl<T: Transport> Engine<T> {
     /// Whether all that is left are idle callers: then the daemon may exit.
     pub fn is_drained(&self) -> bool {
         let busy = |connection: &Connection<T>| match &connection.session {
-            Session::Http(session) => !session.is_idle() || !connection.out.is_empty(),
+            Session::Http(session) => {
+                !session.is_idle() || !connection.out.is_empty() || !connection.input.is_empty()
+            }
             _ => true,
         };
         self.draining.is_some() && !self.table.iter().any(|(_, connection)| busy(connection))

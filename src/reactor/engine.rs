@@ -267,7 +267,7 @@ impl<T: Transport> Engine<T> {
             false => token,
         };
         let Some(connection) = self.table.get_mut(token) else { return };
-        if readiness.readable && !connection.may_read(&self.settings) {
+        if readiness.readable && (connection.in_ready || !connection.may_read(&self.settings)) {
             connection.heard(self.now.time); // its bytes wait in the kernel: a sign of life
         }
         if readiness.readable || readiness.read_closed || readiness.error {

@@ -62,7 +62,9 @@ impl<T: Transport> Engine<T> {
                     connection.out.commit(&mut self.frames, &mut self.commands, plan, written);
                     taken += written;
                 }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => connection.writable = false,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    (connection.writable, connection.waits) = (false, true);
+                }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => {
                     self.lose(token, &error);

@@ -21,6 +21,11 @@ impl<T: Transport> Engine<T> {
     ) -> usize {
         let Some(exchange) = self.exchange(token) else { return 0 };
         let close = self.closing_when_draining(exchange).close;
+        if close
+            && let Some(session) = self.table.get_mut(token).and_then(|connection| connection.session.http())
+        {
+            session.announce_close();
+        }
         let answer = Answer { status: 200, content_type: Some(content_type), extra, close, head_only: false };
         let end = if exchange.chunked { BodyEnd::LastChunk } else { BodyEnd::Close };
         let date = self.scratch.date.text(self.now.unix_ms);
@@ -50,7 +55,10 @@ impl<T: Transport> Engine<T> {
         if exchange.chunked && !exchange.head_only {
             self.send_piece(token, &[LAST_CHUNK]);
         }
-        let exchange = self.closing_when_draining(exchange);
+        // A head from before the drain has not announced that the connection closes: a request behind it is answered, and
+        // that answer closes.
+        let has_more = self.table.get(token).is_some_and(|caller| caller.readable || !caller.input.is_empty());
+        let exchange = if has_more { exchange } else { self.closing_when_draining(exchange) };
         self.conclude(token, exchange, Reason::Done);
     }
 

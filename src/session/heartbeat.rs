@@ -77,7 +77,8 @@ impl Heartbeat {
             let progress =
                 acked.zip(ping.acked).is_some_and(|(now, then)| now.saturating_sub(then) > ping_bytes);
             let may_be_slow = trickled_at.is_some_and(|at| now < at + SLOW_READER_GRACE);
-            if !progress && !(may_be_slow && acks.is_some_and(|acks| !acks.host_is_silent)) {
+            let is_slow = may_be_slow && acks.is_some_and(|acks| !acks.host_is_silent);
+            if !progress && !is_slow {
                 return Beat::Dead;
             }
         }

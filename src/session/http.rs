@@ -226,6 +226,13 @@ impl HttpSession {
         self.since = now;
     }
 
+    /// The head of the answer under way says that the connection closes behind it.
+    pub fn announce_close(&mut self) {
+        if let State::Answering(exchange) = &mut self.state {
+            exchange.close = true;
+        }
+    }
+
     /// The request that waits for its answer.
     pub fn answering(&self) -> Option<Exchange> {
         match self.state {

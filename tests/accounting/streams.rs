@@ -53,7 +53,7 @@ impl StreamsBench {
     fn remove(&mut self, index: usize) {
         let key = self.keys.swap_remove(index);
         self.streams.drop_gatherer(key, &mut self.acks);
-        self.streams.remove(key, &mut self.of_router);
+        self.streams.remove(key, Some(&mut self.of_router));
     }
 
     fn rows(&mut self, key: u32, count: usize) {

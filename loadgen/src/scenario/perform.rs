@@ -67,11 +67,13 @@ pub fn perform(
     stage.judge_all_looks();
     let mut notes = std::mem::take(&mut stage.notes);
     notes.push(format!(
-        "{:.0} s, peak resident {}, {} looks, seed {}",
+        "{:.0} s, peak resident {}, {} looks, seed {}; the longest turn: {:.0} ms of the daemon's loop, {} ms of ours",
         began.elapsed().as_secs_f64(),
         mebibytes(stage.peak_rss),
         stage.looks,
-        show.seed
+        show.seed,
+        stage.daemon_longest_ms,
+        stage.longest_turn.as_millis()
     ));
     if !stage.world.refusals.is_empty() {
         notes.push(format!("refusals by code: {:?}", stage.world.refusals));
@@ -151,6 +153,9 @@ pub fn table(chapters: &[Chapter]) -> String {
             "{verdict}  {}\n      then: {}\n      now:  {}\n",
             chapter.name, chapter.then, chapter.now
         );
+        for note in &chapter.notes {
+            text += &format!("      note: {note}\n");
+        }
         for finding in chapter.findings.iter().filter(|finding| !finding.passed) {
             text += &format!("      short: {}: {} ({})\n", finding.what, finding.figure, finding.bound);
         }

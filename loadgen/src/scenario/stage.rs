@@ -53,6 +53,11 @@ pub struct Stage {
     pub look_faults: BTreeMap<String, (u64, String)>,
     pub looks: u64,
     pub peak_rss: u64,
+    /// Between two turns of our own loop, at most: no heartbeat is answered meanwhile.
+    pub longest_turn: Duration,
+    turned_at: Instant,
+    /// The daemon's longest turn, by its census.
+    pub daemon_longest_ms: f64,
     observer: Observer,
     pub(super) rest: Duration,
     daemon: Process,
@@ -95,6 +100,9 @@ impl Stage {
             look_faults: BTreeMap::new(),
             looks: 0,
             peak_rss: 0,
+            longest_turn: Duration::ZERO,
+            turned_at: Instant::now(),
+            daemon_longest_ms: 0.0,
             observer: Observer::start(target, setting.sample_every),
             rest: setting.rest,
             daemon,
@@ -117,6 +125,8 @@ impl Stage {
     /// The daemon has ended, epoll failed, or the user wants to stop.
     pub fn turn(&mut self) -> Result<(), String> {
         self.reactor.turn(&mut self.world, TICK).map_err(|e| e.to_string())?;
+        self.longest_turn = self.longest_turn.max(self.turned_at.elapsed());
+        self.turned_at = Instant::now();
         while let Some(look) = self.observer.next() {
             self.seen(look);
         }
@@ -139,6 +149,8 @@ impl Stage {
         if let Some(on_sample) = &mut self.on_sample {
             on_sample(&look.sample);
         }
+        let longest = look.census.pointer("/loop/longest_ms").and_then(serde_json::Value::as_f64);
+        self.daemon_longest_ms = self.daemon_longest_ms.max(longest.unwrap_or(0.0));
         self.samples.push(look.sample.clone());
         if look.asked {
             self.asked = Some(look);

@@ -4,6 +4,9 @@
 use crate::limits::MAX_ROW_BYTES;
 use std::collections::VecDeque;
 
+/// Room for so many rows that wait is made at once: more grow by doubling.
+const FIRST_ROWS: u32 = 32;
+
 /// How much a router may send ahead of the acknowledgements.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Window {
@@ -27,8 +30,6 @@ pub struct Gatherer {
     pub id: u32,
     /// The sequence number that is expected next.
     next: u64,
-    /// Rows that have come.
-    gathered: u64,
     /// The lengths of those that the consumer has not taken, in order.
     untaken: VecDeque<u16>,
     /// Rows and row bytes that no ACK has been queued for.
@@ -44,7 +45,6 @@ impl Gatherer {
         Self {
             id,
             next: from,
-            gathered: 0,
             untaken: VecDeque::new(),
             in_flight: 0,
             in_flight_bytes: 0,
@@ -55,10 +55,6 @@ impl Gatherer {
 
     pub fn next(&self) -> u64 {
         self.next
-    }
-
-    pub fn has_brought_rows(&self) -> bool {
-        self.gathered > 0
     }
 
     /// Takes in the row numbered `seq`, of so many bytes.
@@ -72,9 +68,11 @@ impl Gatherer {
             return Err(Misfit::Overrun);
         }
         (self.in_flight, self.in_flight_bytes) = (in_flight, in_flight_bytes);
+        if self.untaken.capacity() == 0 {
+            self.untaken.reserve_exact(window.max_messages.min(FIRST_ROWS) as usize);
+        }
         self.untaken.push_back(bytes as u16);
         self.next += 1;
-        self.gathered += 1;
         Ok(())
     }
 

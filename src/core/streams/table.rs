@@ -36,6 +36,8 @@ pub struct Streams {
     /// What the names in `adrift` take, in bytes.
     name_bytes: usize,
     generations: Generations,
+    /// How many have a gatherer: as many as the index has entries.
+    open: usize,
     /// What all entries hold besides their places, in bytes of heap.
     entry_bytes: usize,
     count: Count,
@@ -50,6 +52,7 @@ impl Default for Streams {
             adrift: HashMap::with_capacity_and_hasher(PAGE_ENTRIES, RandomState::new()),
             name_bytes: 0,
             generations: Generations::default(),
+            open: 0,
             entry_bytes: 0,
             count: Count::default(),
         }
@@ -111,6 +114,7 @@ impl Streams {
         let _charge = charge(Holder::Stream);
         self.get_mut(key).begin(id);
         self.by_id.insert((session.slot, id), key);
+        self.open += 1;
     }
 
     /// OPENs of a router have been written: all but those of the stream ids that `waits` knows.
@@ -177,6 +181,7 @@ impl Streams {
             acks.remove(&mut self.entries, key);
         }
         let gatherer = self.change(key, Stream::drop_gatherer)?;
+        self.open -= 1;
         if let Some(session) = self.get(key).session
             && !planted(Fault::KeepStreamIndex)
         {
@@ -231,12 +236,12 @@ impl Streams {
         }
     }
 
-    /// Takes an entry out of the table, and out of its router's list. Nothing of it is gathered any more.
-    pub fn remove(&mut self, key: u32, of_router: &mut OfRouter) -> Stream {
-        if self.get(key).session.is_some() {
-            of_router.remove(&mut self.entries, key);
-        } else {
-            self.leave_adrift(key);
+    /// Takes an entry out of the table, and out of its router's list, or of those that wait for it. Nothing of it is gathered
+    /// any more.
+    pub fn remove(&mut self, key: u32, of_router: Option<&mut OfRouter>) -> Stream {
+        match of_router {
+            Some(list) => list.remove(&mut self.entries, key),
+            None => self.leave_adrift(key),
         }
         let stream = self.entries.remove(key as usize);
         debug_assert!(stream.gatherer.is_none());
@@ -279,19 +284,18 @@ impl Streams {
         let away = self.entries.iter().filter(|(_, stream)| stream.session.is_none()).count();
         let listed: usize = self.adrift.values().map(OfRouter::len).sum();
         let name_bytes: usize = self.adrift.keys().map(|name| name.len()).sum();
-        if (bytes, open, away, name_bytes) != (self.entry_bytes, self.by_id.len(), listed, self.name_bytes) {
+        let counted = (self.entry_bytes, self.by_id.len(), self.open, listed, self.name_bytes);
+        if (bytes, open, open, away, name_bytes) != counted {
             return Err(format!(
-                "streams: {bytes} bytes, {} counted; {open} open, {} in the index; {away} adrift, {listed} listed",
-                self.entry_bytes,
-                self.by_id.len()
+                "streams: {bytes} bytes, {open} open, {away} adrift, {name_bytes} bytes of names; counted: {counted:?}"
             ));
         }
         Ok(())
     }
 
-    /// Entries of the index that stand for no stream: none, ever.
+    /// Entries of the index that stand for no OPEN, or OPENs without one: none, ever.
     pub fn mismatch(&self) -> u64 {
-        self.by_id.len().saturating_sub(self.entries.len()) as u64
+        self.by_id.len().abs_diff(self.open) as u64
     }
 
     pub fn entries(&self) -> &Pool<Stream> {

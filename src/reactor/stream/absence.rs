@@ -2,6 +2,7 @@
 
 use super::Ending;
 use super::ending::BARREN;
+use super::router_session;
 use crate::fault::{Fault as Planted, planted};
 use crate::id::{Reason, Token};
 use crate::limits::MAX_BARREN_REOPENINGS;
@@ -14,7 +15,9 @@ impl<T: Transport> Engine<T> {
         if planted(Planted::KeepStreamsOfRouter) {
             return;
         }
-        while let Some(key) = self.of_router(token).and_then(|streams| streams.front()) {
+        while let Some(key) =
+            router_session(&mut self.table, token).and_then(|session| session.streams.front())
+        {
             self.drop_gatherer(key, false);
             match reason {
                 _ if self.streams.get(key).barren >= MAX_BARREN_REOPENINGS => {
@@ -29,9 +32,8 @@ impl<T: Transport> Engine<T> {
 
     pub(super) fn set_adrift(&mut self, key: u32, token: Token) {
         let now = self.now.time;
-        let mut list = self.of_router(token).copied().unwrap_or_default();
-        self.streams.set_adrift(key, &mut list, now);
-        self.put_list(token, list);
+        let Some(session) = router_session(&mut self.table, token) else { return };
+        self.streams.set_adrift(key, &mut session.streams, now);
         self.set_stream_timer(key, now + self.settings.stream.resume);
         // A router that was taken over by itself is back already.
         if let Some(session) = self.shadows.bound(&self.streams.get(key).router)
@@ -53,9 +55,8 @@ impl<T: Transport> Engine<T> {
 
     /// False if that session is over.
     pub(super) fn moor(&mut self, key: u32, session: Token) -> bool {
-        let Some(mut list) = self.of_router(session).copied() else { return false };
-        self.streams.moor(key, session, &mut list, self.now.time);
-        self.put_list(session, list);
+        let Some(back) = router_session(&mut self.table, session) else { return false };
+        self.streams.moor(key, session, &mut back.streams, self.now.time);
         self.set_stream_timer(key, self.now.time + self.settings.stream.idle);
         self.reopen(key);
         true

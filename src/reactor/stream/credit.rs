@@ -1,7 +1,7 @@
 //! Credit: what the consumer has taken is acknowledged, so that the router may send more.
 
+use super::router_session;
 use crate::core::frames::Payload;
-use crate::core::streams::Acks;
 use crate::fault::{Fault as Planted, planted};
 use crate::id::Token;
 use crate::limits::MAX_ACK_LANE_BYTES;
@@ -23,10 +23,8 @@ impl<T: Transport> Engine<T> {
         if self.streams.take_off(key, waiting)
             && let Some(router) = self.streams.get(key).session
         {
-            let mut acks = self.acks(router).copied().unwrap_or_default();
-            self.streams.push_ack(key, &mut acks);
-            if let Some(list) = self.acks(router) {
-                *list = acks;
+            if let Some(session) = router_session(&mut self.table, router) {
+                self.streams.push_ack(key, &mut session.acks);
             }
             if let Some(connection) = self.table.get_mut(router) {
                 self.work.dirty.mark(&mut connection.in_dirty, router);
@@ -49,9 +47,5 @@ impl<T: Transport> Engine<T> {
             connection.out.push_system(&mut self.frames, Payload::concat(&frame));
             self.streams.get_mut(key).moved_at = self.now.time; // the window has opened: the router has its time again
         }
-    }
-
-    pub(super) fn acks(&mut self, token: Token) -> Option<&mut Acks> {
-        Some(&mut self.table.get_mut(token)?.session.router()?.acks)
     }
 }

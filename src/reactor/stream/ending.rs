@@ -1,5 +1,6 @@
 //! The end of a stream: everything that it held is given back, and its consumer is told.
 
+use super::router_session;
 use crate::api::Refusal;
 use crate::fault::{Fault as Planted, planted};
 use crate::id::{Reason, Token};
@@ -62,11 +63,8 @@ impl<T: Transport> Engine<T> {
     pub(super) fn remove_stream(&mut self, key: u32, cancel: bool) -> (Token, bool, Option<Token>) {
         self.drop_gatherer(key, cancel);
         let session = self.streams.get(key).session;
-        let mut list = session.and_then(|session| self.of_router(session).copied()).unwrap_or_default();
-        let stream = self.streams.remove(key, &mut list);
-        if let Some(session) = session {
-            self.put_list(session, list);
-        }
+        let list = session.and_then(|session| router_session(&mut self.table, session));
+        let stream = self.streams.remove(key, list.map(|session| &mut session.streams));
         if !planted(Planted::KeepStreamTimer) {
             self.wheel.cancel(stream.timer);
         }

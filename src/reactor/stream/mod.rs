@@ -10,17 +10,20 @@ mod rows;
 pub(super) use ending::Ending;
 
 use super::command::Denied;
+use super::connection::Session;
 use super::engine::Engine;
+use super::table::Table;
 use crate::api::Refusal;
 use crate::api::routes::StreamCall;
 use crate::core::frames::Payload;
-use crate::core::streams::{NewStream, OfRouter, Opening};
+use crate::core::streams::{NewStream, Opening};
 use crate::core::wheel::Due;
 use crate::fault::{Fault as Planted, planted};
 use crate::id::Token;
 use crate::memory::{Holder, charge};
 use crate::net::transport::Transport;
 use crate::session::http::{Exchange, Task};
+use crate::session::router::RouterSession;
 
 impl<T: Transport> Engine<T> {
     /// Begins a stream. Its answer begins with the first row or END.
@@ -45,7 +48,7 @@ impl<T: Transport> Engine<T> {
             return Err(Denied::Draining);
         }
         let session = self.admit_frame(router, opening.wire_bytes())?;
-        let streams = self.of_router(session).map_or(0, |streams| streams.len());
+        let streams = router_session(&mut self.table, session).map_or(0, |session| session.streams.len());
         if streams >= self.settings.router.max_streams {
             return Err(Denied::Busy("router.max_streams: too many streams are under way"));
         }
@@ -56,9 +59,8 @@ impl<T: Transport> Engine<T> {
         let (now, consumer, session) = (self.now.time, new.consumer, new.session);
         let token = self.streams.next_token();
         let timer = self.wheel.set(now + self.settings.stream.idle, Due::Stream(token));
-        let mut list = self.of_router(session).copied().unwrap_or_default();
-        let key = self.streams.insert(token, new, now, timer, &mut list);
-        self.put_list(session, list);
+        let Some(session) = router_session(&mut self.table, session) else { return self.wheel.cancel(timer) };
+        let key = self.streams.insert(token, new, now, timer, &mut session.streams);
         if let Some(session) = self.table.get_mut(consumer).and_then(|connection| connection.session.http()) {
             session.task = Task::Stream(key);
         }
@@ -86,10 +88,10 @@ impl<T: Transport> Engine<T> {
 
     /// Something was written to a router that OPENs waited for: those that went are asked from now on.
     pub(super) fn mark_asked(&mut self, token: Token) {
-        let Some(streams) = self.of_router(token).copied() else { return };
         let Some(connection) = self.table.get(token) else { return };
+        let Session::Router(session) = &connection.session else { return };
         let waits = |id| connection.out.has_open(&self.frames, id);
-        self.streams.mark_asked(&streams, waits, self.now.time);
+        self.streams.mark_asked(&session.streams, waits, self.now.time);
     }
 
     /// Opens a stream anew that has met a gap or lost its session, when its consumer has taken every row that came before.
@@ -104,14 +106,9 @@ impl<T: Transport> Engine<T> {
             self.open(key);
         }
     }
+}
 
-    fn of_router(&mut self, token: Token) -> Option<&mut OfRouter> {
-        Some(&mut self.table.get_mut(token)?.session.router()?.streams)
-    }
-
-    fn put_list(&mut self, token: Token, streams: OfRouter) {
-        if let Some(list) = self.of_router(token) {
-            *list = streams;
-        }
-    }
+/// A router's session, with the heads of its lists of streams, apart from the streams themselves.
+fn router_session<T>(table: &mut Table<T>, token: Token) -> Option<&mut RouterSession> {
+    table.get_mut(token)?.session.router()
 }

@@ -2,6 +2,7 @@
 
 use super::Ending;
 use super::ending::BARREN;
+use super::router_session;
 use crate::core::frames::Payload;
 use crate::core::streams::{Format, Misfit};
 use crate::fault::{Fault as Planted, planted};
@@ -95,15 +96,14 @@ impl<T: Transport> Engine<T> {
         self.reopen(key);
     }
 
-    /// Throws the gathering state away; the router is told to stop, or its OPEN is never sent.
+    /// Throws the gathering state away; the router is told to stop, or its OPEN is never sent. One that has ended by itself is
+    /// told nothing more.
     pub(super) fn drop_gatherer(&mut self, key: u32, cancel: bool) {
         let Some(token) = self.streams.get(key).session else { return };
-        let mut acks = self.acks(token).copied().unwrap_or_default();
-        let gatherer = self.streams.drop_gatherer(key, &mut acks);
-        if let Some(list) = self.acks(token) {
-            *list = acks;
-        }
-        let (Some(gatherer), Some(connection)) = (gatherer, self.table.get_mut(token)) else { return };
+        let Some(session) = router_session(&mut self.table, token) else { return };
+        let Some(gatherer) = self.streams.drop_gatherer(key, &mut session.acks) else { return };
+        let Some(connection) = self.table.get_mut(token) else { return };
+        connection.out.withdraw_acks(&mut self.frames, gatherer.id);
         let was_waiting = connection.out.withdraw_open(&mut self.frames, gatherer.id);
         if cancel && !was_waiting && !connection.is_over() && !planted(Planted::NoCancel) {
             let frame = header(Kind::Cancel, 0, gatherer.id, 0, 0);
