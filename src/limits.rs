@@ -40,8 +40,12 @@ pub const SLOW_READER_GRACE: Duration = Duration::from_secs(5);
 pub const MAX_LAST_WORDS_BYTES: u64 = 1_048_576;
 /// Values and events that are replayed are queued at most this far ahead of what the client has taken, in bytes.
 pub const MAX_REPLAY_AHEAD_BYTES: usize = 262_144;
-/// What all replays together read in one step of a turn; then it is written before more is read, in bytes.
-pub const REPLAY_BYTES_PER_TURN: usize = 4 << 20;
+/// What all replays together queue in one turn, in bytes; each value and event that is looked at counts as so many more, so that
+/// a turn does not grow with the clients that catch up.
+pub const REPLAY_BYTES_PER_TURN: usize = 262_144;
+pub const REPLAY_LOOK_BYTES: usize = 64;
+/// The least share of that for a client whose turn it is, in bytes.
+pub const MIN_REPLAY_SHARE_BYTES: usize = 16_384;
 /// A watcher over HTTP that nothing was queued for so long gets a comment.
 pub const COMMENT_EVERY: Duration = Duration::from_secs(15);
 /// The most requests in one JSON-RPC batch.

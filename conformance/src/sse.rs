@@ -70,20 +70,29 @@ impl EventSource {
     /// The next event; `None` when the body has come to its end, with its last chunk.
     pub fn try_block(&mut self) -> io::Result<Option<Block>> {
         loop {
+            match self.next()? {
+                Some(Some(block)) => return Ok(Some(block)),
+                Some(None) => {}
+                None => return Ok(None),
+            }
+        }
+    }
+
+    /// The next event, or a comment without one.
+    fn next(&mut self) -> io::Result<Option<Option<Block>>> {
+        loop {
             if let Some(end) = self.text.windows(2).position(|bytes| bytes == b"\n\n") {
                 let rest = self.text.split_off(end + 2);
                 let block = String::from_utf8(std::mem::replace(&mut self.text, rest)).expect("UTF-8");
-                match parse(block.trim_end_matches('\n')) {
-                    Some(block) => return Ok(Some(block)),
-                    None => self.comments += 1,
-                }
-            } else {
-                match self.client.chunk()? {
-                    Some(chunk) => self.text.extend(chunk),
-                    None => {
-                        assert!(self.text.is_empty(), "half an event at the end");
-                        return Ok(None);
-                    }
+                let block = parse(block.trim_end_matches('\n'));
+                self.comments += usize::from(block.is_none());
+                return Ok(Some(block));
+            }
+            match self.client.chunk()? {
+                Some(chunk) => self.text.extend(chunk),
+                None => {
+                    assert!(self.text.is_empty(), "half an event at the end");
+                    return Ok(None);
                 }
             }
         }
@@ -107,7 +116,7 @@ impl EventSource {
     }
 }
 
-/// The lines of a block; `None` for a comment.
+/// The lines of a block; none for a comment.
 #[track_caller]
 fn parse(block: &str) -> Option<Block> {
     if block == ":" {

@@ -368,3 +368,78 @@ fn a_replay_may_be_ended_or_left_in_the_middle() {
     let census = Census::audited(&daemon);
     assert_eq!((&census.0["audit"]["dangling"], census.live("subscription")), (&json!([]), 0));
 }
+
+#[test]
+fn while_a_history_is_read_nothing_of_its_router_overtakes_it() {
+    let daemon = Daemon::start(BIG);
+    let mut router = Router::bind(daemon.router, "r1");
+    send_long(&mut router, 30);
+    let epoch = epoch(&daemon);
+    let mut socket = WebSocket::connect_small(daemon.app);
+    socket.subscribe("r1", "t");
+    socket.subscribe("*", "*");
+    let id = socket.start("subscribe", since(&epoch, 0, "*"));
+    wait_for_live(&daemon, "subscription", 3, BOUND);
+    send_long(&mut router, 10);
+    assert_eq!(socket.finish(id).expect("a subscription")["recovered"], true);
+    for seq in 1..=40 {
+        assert_eq!(socket.event()["seq"], seq);
+    }
+    send(&mut router, &["live"]);
+    assert_eq!(socket.event().get("replayed"), None);
+    socket.expect_no_event();
+}
+
+#[test]
+fn what_has_come_is_not_replayed_whatever_has_become_of_the_subscription() {
+    let daemon = Daemon::start(BIG);
+    let mut router = Router::bind(daemon.router, "r1");
+    let mut socket = WebSocket::connect(daemon.app);
+    socket.subscribe("r1", "t");
+    send(&mut router, &["t", "u", "t", "u"]);
+    assert_eq!([socket.event()["seq"].clone(), socket.event()["seq"].clone()], [1, 3]);
+    let epoch = epoch(&daemon);
+    let second = socket.start("subscribe", since(&epoch, 0, "*"));
+    let ended = socket.start("unsubscribe", json!({"subscription": 1}));
+    for id in [second, ended] {
+        socket.finish(id).expect("an answer");
+    }
+    assert_eq!(replayed(&mut socket), pairs(&[("u", 2), ("u", 4)]));
+
+    // The same while it is being read, by one that joins: what was read ahead is not read to it again.
+    let mut router = Router::bind(daemon.router, "r1");
+    send_long(&mut router, 40);
+    let (mut socket, first) = stalled(&daemon, &epoch);
+    let second = socket.start("subscribe", since(&epoch, 0, "t"));
+    let ended = socket.start("unsubscribe", json!({"subscription": 1}));
+    for id in [first, second, ended] {
+        socket.finish(id).expect("an answer");
+    }
+    socket.call("routers", json!({"limit": 1})).expect("routers");
+    let mut seqs: Vec<u64> = socket.kept_events().iter().filter_map(|event| event["seq"].as_u64()).collect();
+    while seqs.last() < Some(&44) {
+        seqs.extend(socket.event()["seq"].as_u64());
+    }
+    assert!(seqs.is_sorted_by(|one, next| one < next), "{seqs:?}");
+    assert!((5..=44).all(|seq| seqs.contains(&seq)), "{seqs:?}");
+}
+
+#[test]
+fn what_was_recovered_covers_no_retained_values_from_before() {
+    let daemon = Daemon::start("");
+    let mut router = Router::bind(daemon.router, "r1");
+    router.send_message(&retain("kept", &json!("value")));
+    send(&mut router, &["a"]);
+    let epoch = epoch(&daemon);
+    let mut socket = WebSocket::connect(daemon.app);
+    socket.call("subscribe", since(&epoch, 1, "*")).expect("a subscription");
+    assert_eq!(socket.event()["seq"], 2);
+    socket.subscribe("r1", "kept");
+    let value = socket.event();
+    assert_eq!((&value["retained"], &value["seq"]), (&json!(true), &json!(1)));
+    // An event that was replayed need not come as a value.
+    let mut socket = WebSocket::connect(daemon.app);
+    socket.call("subscribe", since(&epoch, 0, "*")).expect("a subscription");
+    socket.subscribe("r1", "kept");
+    assert_eq!(replayed(&mut socket), pairs(&[("kept", 1), ("a", 2)]));
+}

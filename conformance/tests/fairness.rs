@@ -159,7 +159,7 @@ fn stalled_streams_and_their_heartbeats_do_not_meet() {
                 sender.fill(&mut router, row, &consumer);
                 let begun = Instant::now();
                 while begun.elapsed() < Duration::from_millis(3500) {
-                    router.ping();
+                    router.frames_before_pong();
                     std::thread::sleep(Duration::from_millis(100));
                 }
                 sender.end(&mut router);
@@ -168,7 +168,7 @@ fn stalled_streams_and_their_heartbeats_do_not_meet() {
                     assert!(consumer.row() == *row);
                 }
                 consumer.expect_end();
-                router.ping();
+                router.frames_before_pong();
             });
         }
     });

@@ -141,7 +141,7 @@ fn what_is_held_behind_an_end_still_reaches_its_consumer() {
     let mut sender = Sender::of_octets(router.recv_open());
     sender.fill(&mut router, &row, &consumer);
     sender.end(&mut router);
-    router.ping();
+    router.frames_before_pong();
     daemon.signal(SIGTERM);
     wait_for_drain(daemon.http);
     consumer.expect_octets();

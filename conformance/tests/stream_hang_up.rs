@@ -91,7 +91,7 @@ fn a_hang_up_behind_the_end_is_no_cancel() {
     let mut sender = Sender::of_octets(router.recv_open());
     sender.fill(&mut router, &row, &consumer);
     sender.end(&mut router);
-    router.ping();
+    router.frames_before_pong();
     drop(consumer);
     wait_for_live(&daemon, "stream", 0, PATIENCE);
     assert_eq!(router.frames_before_pong(), []);
@@ -214,7 +214,7 @@ fn a_fin_behind_the_end_does_not_take_what_is_queued() {
     let mut sender = Sender::of_octets(router.recv_open());
     sender.fill(&mut router, &row, &consumer);
     sender.end(&mut router);
-    router.ping();
+    router.frames_before_pong();
     // No answer is pending any more: all of it is queued.
     consumer.client.finish_sending();
     consumer.expect_octets();

@@ -213,7 +213,7 @@ fn a_stream_whose_end_has_come_needs_no_router() {
     let mut sender = Sender::of_octets(router.recv_open());
     sender.fill(&mut router, &row, &consumer);
     sender.end(&mut router);
-    router.ping();
+    router.frames_before_pong();
     drop(router);
     wait_for_live(&daemon, "router", 0, PATIENCE);
     std::thread::sleep(Duration::from_millis(900));

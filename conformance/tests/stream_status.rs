@@ -124,7 +124,7 @@ fn an_error_behind_rows_cuts_the_response() {
         assert_eq!(consumer.expect_cut(), expected);
     }
     wait_for_live(&daemon, "stream", 0, PATIENCE);
-    router.ping();
+    router.frames_before_pong();
     Census::audited(&daemon).assert_well();
 }
 

@@ -21,8 +21,8 @@ pub struct Subscription {
     channel: u32,
     /// The number of the last event before it began: it brings all that come later, live or out of a history.
     pub since: u64,
-    /// It reads a history and is not on its channel's list yet: events wait for it there.
-    is_reading: bool,
+    /// It begins with retained values, not with events that were missed.
+    brings_values: bool,
     by_channel: Link,
     by_client: Link,
 }
@@ -51,18 +51,12 @@ pub struct Channel {
     pub router: Option<Box<str>>,
     pub topic: Option<Box<str>>,
     subscribers: List<BY_CHANNEL>,
-    /// Those that still read a history.
-    readers: List<BY_CHANNEL>,
 }
 
 impl Channel {
     /// Nobody watches it: it should have gone with its last subscription.
     pub fn is_deserted(&self) -> bool {
-        self.subscribers.is_empty() && self.readers.is_empty()
-    }
-
-    fn list(&mut self, of_readers: bool) -> &mut List<BY_CHANNEL> {
-        if of_readers { &mut self.readers } else { &mut self.subscribers }
+        self.subscribers.is_empty()
     }
 
     /// What its names take, in bytes.
@@ -126,7 +120,7 @@ impl Hub {
             number,
             channel,
             since,
-            is_reading: false,
+            brings_values: true,
             by_channel: Link::default(),
             by_client: Link::default(),
         }) as u32;
@@ -136,30 +130,17 @@ impl Hub {
         key
     }
 
-    /// Takes a subscription off its channel's list until it has read the history behind `since`: see [`Self::attach`].
-    pub fn detach(&mut self, key: u32, since: u64) {
-        self.subscriptions[key as usize].since = since;
-        self.move_to(key, true);
-    }
-
-    /// It has read all there is: from now on events reach it live.
-    pub fn attach(&mut self, key: u32) {
-        self.move_to(key, false);
-    }
-
-    fn move_to(&mut self, key: u32, is_reading: bool) {
+    /// A subscription brings the events behind number `since`, and no retained values.
+    pub fn go_on(&mut self, key: u32, since: u64) {
         let subscription = &mut self.subscriptions[key as usize];
-        let was_reading = std::mem::replace(&mut subscription.is_reading, is_reading);
-        let channel = &mut self.channels[subscription.channel as usize];
-        channel.list(was_reading).remove(&mut self.subscriptions, key);
-        channel.list(is_reading).push_back(&mut self.subscriptions, key);
+        (subscription.since, subscription.brings_values) = (since, false);
     }
 
     pub fn unsubscribe(&mut self, key: u32, of_client: &mut OfClient) {
         of_client.remove(&mut self.subscriptions, key);
-        let Subscription { channel: channel_key, is_reading, .. } = self.subscriptions[key as usize];
+        let Subscription { channel: channel_key, .. } = self.subscriptions[key as usize];
         let channel = &mut self.channels[channel_key as usize];
-        channel.list(is_reading).remove(&mut self.subscriptions, key);
+        channel.subscribers.remove(&mut self.subscriptions, key);
         self.subscriptions.remove(key as usize);
         self.count.unbound += 1;
         if channel.is_deserted() && !planted(Fault::KeepChannel) {
@@ -173,7 +154,6 @@ impl Hub {
             router: router.map(Into::into),
             topic: topic.map(Into::into),
             subscribers: List::default(),
-            readers: List::default(),
         };
         if planted(Fault::InternNames) {
             std::mem::forget((channel.router.clone(), channel.topic.clone()));
@@ -251,23 +231,28 @@ impl Hub {
         of_client.iter(&self.subscriptions).find(|key| self.get(*key).number == number)
     }
 
-    /// Whether an earlier subscription of the same client brings it the events of `router` on `topic` already.
-    pub fn is_covered(&self, of_client: &OfClient, before: u32, router: &str, topic: &str) -> bool {
-        let earlier = of_client.iter(&self.subscriptions).take_while(|key| *key != before);
-        earlier.into_iter().any(|key| self.channel(key).takes(router, topic))
-    }
-
-    /// Whether it reads a history, so that nothing reaches it live yet.
-    pub fn is_reading(&self, key: u32) -> bool {
-        self.get(key).is_reading
-    }
-
-    /// Whether another subscription of the same client has brought it event `number` of `router` on `topic`, or is about to.
-    pub fn is_brought(&self, of_client: &OfClient, but: u32, router: &str, topic: &str, number: u64) -> bool {
+    /// Whether a client needs no retained value of `router` on `topic`, whose last event was number `last`, by `subscription`:
+    /// it had that event, or an earlier subscription has brought the value.
+    pub fn is_covered(
+        &self,
+        of_client: &OfClient,
+        subscription: u32,
+        router: &str,
+        topic: &str,
+        last: u64,
+    ) -> bool {
+        let mut is_earlier = true;
         self.keys(of_client).any(|key| {
+            is_earlier &= key != subscription;
             let other = self.get(key);
-            key != but && !other.is_reading && other.since < number && self.channel(key).takes(router, topic)
+            let has_had = other.since < last || is_earlier && other.brings_values;
+            has_had && self.channel(key).takes(router, topic)
         })
+    }
+
+    /// Whether a subscription of a client matches event `number` of `router` on `topic`, which came after it began.
+    pub fn wants(&self, of_client: &OfClient, router: &str, topic: &str, number: u64) -> bool {
+        self.keys(of_client).any(|key| self.get(key).since < number && self.channel(key).takes(router, topic))
     }
 
     /// The subscriptions of a client, in the order in which they were made.
@@ -309,8 +294,7 @@ impl Hub {
 
     /// For the audit: every subscription is on one channel, no channel is empty, and the bytes of their names.
     pub fn recount(&self) -> Result<(), String> {
-        let on_channel = |channel: &Channel| channel.subscribers.len() + channel.readers.len();
-        let on_channels: usize = self.channels.iter().map(|(_, channel)| on_channel(channel)).sum();
+        let on_channels: usize = self.channels.iter().map(|(_, channel)| channel.subscribers.len()).sum();
         let empty = self.channels.iter().any(|(_, channel)| channel.is_deserted());
         if on_channels != self.len() || empty || self.index.len() != self.channels.len() {
             return Err(format!("hub: {on_channels} of {} subscriptions on channels", self.len()));
@@ -376,26 +360,14 @@ mod tests {
     }
 
     #[test]
-    fn who_reads_a_history_is_shown_nothing_until_it_has_read_it() {
+    fn an_event_is_wanted_by_who_had_subscribed_before() {
         let (mut hub, mut list) = (Hub::default(), OfClient::default());
-        let reader = hub.subscribe(client(1), 1, Some("a"), None, 9, &mut list);
-        hub.detach(reader, 5);
-        let live = hub.subscribe(client(1), 2, Some("a"), Some("t"), 7, &mut list);
-        assert_eq!(watchers(&hub, "a", "t"), [1]);
-        assert!(watchers(&hub, "a", "u").is_empty());
-        let brought = |hub: &Hub, but, topic, number| hub.is_brought(&list, but, "a", topic, number);
-        assert!(
-            !brought(&hub, reader, "t", 7) && brought(&hub, reader, "t", 8) && !brought(&hub, reader, "u", 8)
-        );
-        assert!(!brought(&hub, live, "t", 8), "it has not been read yet");
-        hub.recount().unwrap();
-        hub.attach(reader);
-        assert_eq!(watchers(&hub, "a", "t"), [1, 1]);
-        assert!(brought(&hub, live, "t", 6) && !brought(&hub, live, "t", 5));
-        hub.detach(reader, 5);
-        hub.unsubscribe(live, &mut list);
-        hub.unsubscribe(reader, &mut list);
-        hub.recount().unwrap();
+        let first = hub.subscribe(client(1), 1, Some("a"), None, 9, &mut list);
+        hub.go_on(first, 5);
+        hub.subscribe(client(1), 2, Some("b"), Some("t"), 7, &mut list);
+        let wants = |router, topic, number| hub.wants(&list, router, topic, number);
+        assert!(!wants("a", "t", 5) && wants("a", "t", 6));
+        assert!(!wants("b", "t", 7) && wants("b", "t", 8) && !wants("b", "u", 8));
     }
 
     #[test]
@@ -403,8 +375,13 @@ mod tests {
         let (mut hub, mut list) = (Hub::default(), OfClient::default());
         let first = hub.subscribe(client(1), 1, Some("a"), None, 0, &mut list);
         let second = hub.subscribe(client(1), 2, None, Some("t"), 0, &mut list);
-        assert!(hub.is_covered(&list, second, "a", "t"));
-        assert!(!hub.is_covered(&list, second, "b", "t"));
-        assert!(!hub.is_covered(&list, first, "a", "t"));
+        let covered = |hub: &Hub, key, router, last| hub.is_covered(&list, key, router, "t", last);
+        assert!(
+            covered(&hub, second, "a", 0) && !covered(&hub, second, "b", 0) && !covered(&hub, first, "a", 0)
+        );
+        assert!(covered(&hub, first, "a", 1), "it has come live");
+        // One that went on behind an event brings none of the values from before.
+        hub.go_on(first, 7);
+        assert!(!covered(&hub, second, "a", 0) && covered(&hub, second, "b", 1));
     }
 }

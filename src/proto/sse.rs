@@ -4,17 +4,19 @@
 use crate::id::EventId;
 use crate::proto::http::SizeLine;
 use crate::proto::jsonrpc::{EventParams, GAP, flatten_lines, write_event_params};
+use crate::proto::websocket::MAX_UNUSED_BYTES;
 use bytes::{Buf, Bytes};
 use std::ops::Range;
 
-/// A line that means nothing, so that a connection on which nothing happens is seen to live; and the same as a chunk.
-pub const COMMENT: &[u8] = b":\n\n";
-pub const COMMENT_CHUNK: &[u8] = b"3\r\n:\n\n\r\n";
+/// A line that means nothing, so that a connection on which nothing happens is seen to live.
+const COMMENT: &[u8] = b":\n";
 
 /// Room for the size line of a chunk of up to 2^32 bytes.
 const MAX_SIZE_LINE: usize = 10;
 /// Room behind its end that a block keeps at most, in bytes.
 const MAX_SPARE_BYTES: usize = 64;
+/// Queued frames are counted with what a WebSocket frame may leave unused.
+const _: () = assert!(MAX_SIZE_LINE + MAX_SPARE_BYTES <= MAX_UNUSED_BYTES);
 
 /// A block, encoded once as a chunk for any number of answers.
 #[derive(Clone, Debug)]
@@ -38,15 +40,22 @@ impl Block {
         })
     }
 
+    /// A comment: no event.
+    pub fn comment() -> Self {
+        let mut out = Vec::with_capacity(MAX_SIZE_LINE + 64);
+        out.resize(MAX_SIZE_LINE, 0);
+        out.extend_from_slice(COMMENT);
+        out.push(b'\n');
+        Self::finish(out)
+    }
+
     fn write(room: usize, name: &str, id: Option<EventId>, write_data: impl FnOnce(&mut Vec<u8>)) -> Self {
         let mut out = Vec::with_capacity(MAX_SIZE_LINE + room);
         out.resize(MAX_SIZE_LINE, 0);
         for part in ["event: ", name, "\n"] {
             out.extend_from_slice(part.as_bytes());
         }
-        if let Some(id) = id {
-            out.extend_from_slice(format!("id: {id}\n").as_bytes());
-        }
+        write_id(&mut out, id);
         out.extend_from_slice(b"data: ");
         let data = out.len();
         write_data(&mut out);
@@ -73,6 +82,12 @@ impl Block {
 
     pub fn plain(&self) -> &[u8] {
         &self.chunk[self.plain.clone()]
+    }
+}
+
+fn write_id(out: &mut Vec<u8>, id: Option<EventId>) {
+    if let Some(id) = id {
+        out.extend_from_slice(format!("id: {id}\n").as_bytes());
     }
 }
 
@@ -118,9 +133,6 @@ mod tests {
             "event: berth.gap\nid: 0000000000000001-3\n\
              data: {\"gap\":true,\"until\":\"0000000000000001-9\"}\n\n",
         );
-        let mut body = Vec::new();
-        let chunks = [COMMENT_CHUNK, b"0\r\n\r\n"].concat();
-        BodyReader::new(BodyLength::Chunked).read(&mut &chunks[..], &mut body, 100).unwrap();
-        assert_eq!(body, COMMENT);
+        check(&Block::comment(), ":\n\n");
     }
 }

@@ -9,7 +9,7 @@ use crate::id::{Class, Reason};
 use crate::limits::{ANSWERS_PER_TURN_BYTES, Settings};
 use crate::session::http::{HttpSession, Task};
 use crate::session::router::RouterSession;
-use crate::session::websocket::{Place, WebSocketSession};
+use crate::session::websocket::WebSocketSession;
 use std::borrow::Cow;
 use std::net::SocketAddr;
 
@@ -134,17 +134,6 @@ impl<T> Connection<T> {
             Session::WebSocket(session) => session.replays.is_some(),
             Session::Http(session) => matches!(&session.task, Task::Watch(watch) if watch.reading.is_some()),
             Session::Router(_) | Session::LastWords(_) => false,
-        }
-    }
-
-    /// For how many of its subscriptions histories are read.
-    pub fn histories_being_read(&self) -> usize {
-        match &self.session {
-            Session::WebSocket(session) => {
-                let replays = session.replays.iter().flat_map(|replays| replays.iter());
-                replays.filter(|replay| matches!(replay.place, Place::History(_))).count()
-            }
-            _ => usize::from(self.is_being_replayed_to()),
         }
     }
 

@@ -1,6 +1,6 @@
 //! Everything of the loop but the poll: the tables, and one turn over them.
 //!
-//! A turn reads what is readable, fires what is due, and settles: ends what is closing, flushes what was queued, and takes
+//! A turn reads what is readable, fires what is due, replays what clients take, and settles: ends what is closing, flushes what was queued, and takes
 //! the ended out of the table. Handlers only mark; nothing recurses.
 
 use super::address_counts::AddressCounts;
@@ -24,7 +24,7 @@ use crate::memory::{self, Charge, History, Holder, Holdings, Resident};
 use crate::net::transport::Transport;
 use crate::session::http::HttpSession;
 use crate::session::router::RouterSession;
-use crate::session::websocket::{Replay, WebSocketSession};
+use crate::session::websocket::WebSocketSession;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
@@ -81,8 +81,6 @@ pub(super) struct Scratch {
     pub read: Vec<u8>,
     pub plan: Plan,
     pub watchers: Vec<Token>,
-    /// For the subscriptions whose answer is being made: it begins behind that.
-    pub begun: Vec<Replay>,
     /// For encoding a short frame.
     pub frame: Vec<u8>,
     pub date: super::date::DateCache,
@@ -146,7 +144,6 @@ impl<T: Transport> Engine<T> {
                 read,
                 plan: Plan::default(),
                 watchers: Vec::with_capacity(WATCHERS_ROOM),
-                begun: Vec::new(),
                 frame: Vec::with_capacity(256),
                 date: super::date::DateCache::default(),
             },
@@ -287,6 +284,7 @@ impl<T: Transport> Engine<T> {
     pub fn turn(&mut self) {
         self.read_ready();
         self.fire_timers();
+        self.replay_all();
         self.settle();
         self.housekeeping();
     }
@@ -336,7 +334,6 @@ impl<T: Transport> Engine<T> {
             while let Some(token) = self.work.closing.pop() {
                 self.retire(token);
             }
-            self.replay_all();
             self.flush_all();
             while let Some(token) = self.work.ended.pop() {
                 self.unbind(token);

@@ -134,6 +134,8 @@ impl EventLoop {
             let since = phase("read", since);
             self.engine.fire_timers();
             let since = phase("timers", since);
+            self.engine.replay_all();
+            let since = phase("replay", since);
             self.engine.settle();
             let since = phase("settle", since);
             self.accept();

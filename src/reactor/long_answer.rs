@@ -57,7 +57,8 @@ impl<T: Transport> Engine<T> {
         }
         // A head from before the drain has not announced that the connection closes: a request behind it is answered, and
         // that answer closes.
-        let has_more = self.table.get(token).is_some_and(|caller| caller.readable || !caller.input.is_empty());
+        let has_more =
+            self.table.get(token).is_some_and(|caller| caller.readable || !caller.input.is_empty());
         let exchange = if has_more { exchange } else { self.closing_when_draining(exchange) };
         self.conclude(token, exchange, Reason::Done);
     }

@@ -61,6 +61,9 @@ impl<T: Transport> Engine<T> {
             let Some(connection) = self.table.get_mut(*token) else { continue };
             let payload = match &mut connection.session {
                 Session::WebSocket(session) => {
+                    if number.is_some() && session.reads(params.router) {
+                        continue; // it comes to it in the history
+                    }
                     if std::mem::replace(&mut session.last_event, self.hub.shown) == self.hub.shown {
                         continue; // it has it by another subscription
                     }
@@ -69,6 +72,9 @@ impl<T: Transport> Engine<T> {
                 }
                 Session::Http(session) => {
                     let Some((watch, exchange)) = session.watch() else { continue };
+                    if watch.reading.is_some() {
+                        continue;
+                    }
                     watch.told_at = self.now.time;
                     let block = block.get_or_insert_with(|| {
                         let block =

@@ -16,7 +16,7 @@ use crate::proto::jsonrpc::{
     write_result,
 };
 use crate::proto::websocket::TextFrame;
-use crate::session::websocket::{Batch, Part, Place, Replay, settings_of};
+use crate::session::websocket::{Batch, Part, Replay, settings_of};
 use serde_json::value::RawValue;
 use std::time::Duration;
 
@@ -61,7 +61,6 @@ impl<T: Transport> Engine<T> {
                 if let Some(answer) = self.answer_of(&call, answered) {
                     self.send_text(token, |out| out.extend_from_slice(&answer));
                 }
-                self.begin_new_replays(token);
             }
             Incoming::Batch(calls) => self.carry_out_batch(token, calls),
         }
@@ -146,7 +145,6 @@ impl<T: Transport> Engine<T> {
                 out.push(b']');
             });
         }
-        self.begin_new_replays(token);
     }
 
     fn subscribe_in_batch(
@@ -187,7 +185,7 @@ impl<T: Transport> Engine<T> {
         }
     }
 
-    /// Adds a subscription; its replay begins when the answer has been queued.
+    /// Adds a subscription. What is replayed to it goes behind the answer, because it is read later in the turn.
     fn subscribe(&mut self, token: Token, raw: Option<&RawValue>) -> Result<Vec<u8>, Failure> {
         let SubscribeParams { router, topic, since, epoch } = params(raw).map_err(Failure::invalid)?;
         let router = star_or(&router, id::is_id).ok_or_else(|| Failure::invalid("router: an id or *"))?;
@@ -206,7 +204,9 @@ impl<T: Transport> Engine<T> {
         let Some(session) = connection.session.websocket() else {
             return Err(Failure::invalid("no session"));
         };
-        if session.subscriptions.len() >= most {
+        if session.subscriptions.len() >= most
+            || since.is_some_and(|(router, ..)| session.reads_much(router, most))
+        {
             let detail = "max_subscriptions: too many subscriptions".into();
             return Err(Failure { code: codes::LIMIT_EXCEEDED, detail, sent: None });
         }
@@ -219,28 +219,19 @@ impl<T: Transport> Engine<T> {
             result["epoch"] = shadow.map(|shadow| format!("{:016x}", shadow.epoch)).into();
             result["seq"] = shadow.map_or(0, |shadow| shadow.seq).into();
         }
-        let mut place = Place::Values(None);
+        let mut goes_on = None;
         if let Some((router, epoch, seq)) = since {
-            let mut recovered = self.shadows.has_been(router, epoch, seq);
-            if recovered && topic != Some(PRESENCE) {
-                let cursor = self.shadows.resume(router, seq);
-                recovered = cursor.is_some();
-                if let Some(cursor) = cursor {
-                    self.hub.detach(key, cursor.after);
-                    place = Place::History(cursor);
-                }
+            let has_been = self.shadows.has_been(router, epoch, seq);
+            if topic != Some(PRESENCE) && has_been {
+                goes_on = self.shadows.resume(router, seq).map(|cursor| (router, cursor));
             }
-            result["recovered"] = recovered.into();
+            result["recovered"] = (has_been && (topic == Some(PRESENCE) || goes_on.is_some())).into();
         }
-        self.scratch.begun.push(Replay { subscription: key, place });
+        match goes_on {
+            Some((router, cursor)) => self.go_on(token, key, router, cursor),
+            None => self.begin_replay(token, Replay::Values { subscription: key, after: None }),
+        }
         Ok(result.to_string().into_bytes())
-    }
-
-    /// The answers are queued: what the new subscriptions are to get goes behind them.
-    fn begin_new_replays(&mut self, token: Token) {
-        for replay in std::mem::take(&mut self.scratch.begun) {
-            self.begin_replay(token, replay);
-        }
     }
 
     fn unsubscribe(&mut self, token: Token, raw: Option<&RawValue>) -> Result<Vec<u8>, Failure> {

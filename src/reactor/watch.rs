@@ -3,27 +3,19 @@
 
 use super::engine::Engine;
 use super::publish::encode_block;
-use super::replay::{EVENTS_PER_STEP, STEPS_PER_TURN};
+use super::replay::{Place, Step};
 use crate::api::Refusal;
 use crate::api::events::{Publication, Resume, WatchCall};
 use crate::core::frames::Payload;
 use crate::core::shadows::{Cursor, Read};
 use crate::fault::{Fault, planted};
 use crate::id::{EventId, PRESENCE, Token};
-use crate::limits::MAX_REPLAY_AHEAD_BYTES;
 use crate::memory::{Holder, charge};
 use crate::net::transport::Transport;
 use crate::proto::jsonrpc::{EventParams, Origin, body_of};
-use crate::proto::sse::{Block, COMMENT, COMMENT_CHUNK};
-use crate::session::http::{Exchange, Task};
+use crate::proto::sse::Block;
+use crate::session::http::{Exchange, HttpSession, Task};
 use crate::session::watch::Watch;
-
-/// What the next step through the histories came to.
-enum Step {
-    Tell(Block),
-    Skip,
-    End,
-}
 
 impl<T: Transport> Engine<T> {
     /// Begins an answer that goes on until its caller leaves or the daemon drains.
@@ -40,117 +32,99 @@ impl<T: Transport> Engine<T> {
         let Some(session) = self.table.get_mut(token).and_then(|connection| connection.session.http()) else {
             return;
         };
-        let mut watch =
-            Box::new(Watch { subscriptions: Default::default(), reading: None, told_at: self.now.time });
-        let key = self.hub.subscribe(token, 1, router, topic, last, &mut watch.subscriptions);
+        let (subscriptions, told_at) = (Default::default(), self.now.time);
+        let mut watch = Box::new(Watch { subscriptions, reading: None, told_at });
+        self.hub.subscribe(token, 1, router, topic, last, &mut watch.subscriptions);
         session.task = Task::Watch(watch);
         match asked.resume {
             _ if topic == Some(PRESENCE) => {} // it has no ids
             Resume::Now => {}
             Resume::Behind(id) if id.run == self.run && id.number <= last => {
-                self.hub.detach(key, id.number);
-                self.begin_reading(token, Cursor::behind(id.number));
+                self.read_histories(token, Cursor::behind(id.number));
             }
-            // Another run of the daemon, or what none has given out.
+            Resume::Behind(id) if id.run != self.run => {
+                // What it missed of the other run is lost. Everything of this one is new to it.
+                let mut cursor = Cursor::behind(0);
+                let until = match self.shadows.read(router, &mut cursor) {
+                    Read::Gap(until) => until,
+                    Read::Event(..) | Read::End => {
+                        cursor = Cursor::behind(0);
+                        0
+                    }
+                };
+                let block = self.gap_block(cursor, until);
+                self.send_user(token, payload(block, exchange));
+                self.read_histories(token, cursor);
+            }
+            // What has not been, or nobody can tell.
             Resume::Behind(_) | Resume::Unreadable => {
-                let now = EventId { run: self.run, number: last };
-                self.send_user(token, payload(gap(now, now), exchange));
+                let block = self.gap_block(Cursor::behind(last), last);
+                self.send_user(token, payload(block, exchange));
             }
         }
     }
 
-    fn begin_reading(&mut self, token: Token, cursor: Cursor) {
+    /// Live events wait until the histories have been read to their end.
+    fn read_histories(&mut self, token: Token, cursor: Cursor) {
         let Some(connection) = self.table.get_mut(token) else { return };
-        if let Some(Task::Watch(watch)) = connection.session.http().map(|session| &mut session.task) {
+        if let Some((watch, _)) = connection.session.http().and_then(HttpSession::watch) {
             watch.reading = Some(cursor);
             self.work.replaying.mark(&mut connection.in_replaying, token);
         }
     }
 
-    /// Goes on through the histories, as far as the caller takes what is read to it.
-    pub(super) fn read_histories(&mut self, token: Token) {
-        for _ in 0..STEPS_PER_TURN {
-            let Some(connection) = self.table.get_mut(token) else { return };
-            let ahead = connection.out.replay_bytes();
-            if connection.is_over() || ahead >= MAX_REPLAY_AHEAD_BYTES {
-                return; // goes on when it has taken something
-            }
-            let Some((watch, exchange)) = connection.session.http().and_then(|session| session.watch())
-            else {
-                return;
-            };
-            let (Some(before), Some(key)) = (watch.reading, watch.subscriptions.front()) else { return };
-            let mut cursor = before;
-            let step = self.read_step(key, &mut cursor);
-            if matches!(&step, Step::Tell(block) if ahead > 0 && ahead + block.chunk.len() > MAX_REPLAY_AHEAD_BYTES)
-            {
-                return;
-            }
-            let reading = match &step {
-                Step::End => None,
-                Step::Tell(_) | Step::Skip => Some(cursor),
-            };
-            self.keep_place(token, reading);
-            match step {
-                Step::End => return self.hub.attach(key),
-                Step::Skip => {}
-                Step::Tell(block) => self.replay_block(token, payload(block, exchange)),
-            }
-        }
-        // Its share of this turn is used up: the next turn goes on.
-        if let Some(connection) = self.table.get_mut(token) {
-            self.work.replaying.mark(&mut connection.in_replaying, token);
-        }
-    }
-
-    fn read_step(&self, key: u32, cursor: &mut Cursor) -> Step {
+    /// The next thing out of the histories for a watcher that reads them.
+    pub(super) fn next_block(&self, session: &HttpSession) -> Option<Step> {
+        let (Task::Watch(watch), Some(exchange)) = (&session.task, session.answering()) else { return None };
+        let (mut cursor, key) = (watch.reading?, watch.subscriptions.front()?);
         let channel = self.hub.channel(key);
-        for _ in 0..EVENTS_PER_STEP {
-            let id = |number| EventId { run: self.run, number };
-            match self.shadows.read(channel.router.as_deref(), cursor) {
-                Read::End => return Step::End,
-                // Who goes on from there is told again, and given what is still there.
-                Read::Gap(until) => return Step::Tell(gap(id(cursor.after), id(until))),
-                Read::Event(shadow, event) if channel.takes(&shadow.id, event.message.topic()) => {
-                    let params = EventParams {
-                        router: &shadow.id,
-                        topic: event.message.topic(),
-                        seq: Some(event.seq),
-                        body: body_of(event.message.body(), event.json),
-                        origin: Origin::Live, // with its id it is what it was when it was live
-                    };
-                    return Step::Tell(encode_block(&params, Some(id(event.number))));
-                }
-                Read::Event(..) => {}
+        let block = match self.shadows.read(channel.router.as_deref(), &mut cursor) {
+            Read::End => return Some(Step::Done),
+            Read::Gap(until) => self.gap_block(cursor, until),
+            Read::Event(shadow, event) if channel.takes(&shadow.id, event.message.topic()) => {
+                let params = EventParams {
+                    router: &shadow.id,
+                    topic: event.message.topic(),
+                    seq: Some(event.seq),
+                    body: body_of(event.message.body(), event.json),
+                    origin: Origin::Live, // with its id it is what it was when it was live
+                };
+                encode_block(&params, Some(EventId { run: self.run, number: event.number }))
             }
-        }
-        Step::Skip
+            Read::Event(..) => return Some(Step::Skip(Place::History(cursor))),
+        };
+        Some(Step::Send(payload(block, exchange), Place::History(cursor)))
     }
 
-    fn keep_place(&mut self, token: Token, reading: Option<Cursor>) {
-        let session = self.table.get_mut(token).and_then(|connection| connection.session.http());
-        if let Some(Task::Watch(watch)) = session.map(|session| &mut session.task) {
-            (watch.reading, watch.told_at) = (reading, self.now.time);
-        }
-    }
-
-    fn replay_block(&mut self, token: Token, payload: Payload) {
+    /// Keeps how far a watcher has come.
+    pub(super) fn move_watch_on(&mut self, token: Token, place: Option<Place>) {
         let Some(connection) = self.table.get_mut(token) else { return };
-        connection.out.push_replay(&mut self.frames, payload);
-        connection.traffic.messages_out += 1;
-        self.work.dirty.mark(&mut connection.in_dirty, token);
+        let Some((watch, _)) = connection.session.http().and_then(HttpSession::watch) else { return };
+        watch.reading = match place {
+            Some(Place::History(cursor)) => Some(cursor),
+            Some(Place::Values(_)) | None => None,
+        };
+    }
+
+    /// That events up to `until` may be missing, to who goes on behind the cursor.
+    fn gap_block(&self, cursor: Cursor, until: u64) -> Block {
+        let id = |number| EventId { run: self.run, number };
+        let _charge = charge(Holder::QueuedFrame);
+        Block::gap(id(cursor.after), id(until))
     }
 
     /// Nothing was queued for a while: a comment shows that the connection lives, unless something still waits.
     pub(super) fn comment(&mut self, token: Token) {
         let Some(connection) = self.table.get_mut(token) else { return };
         let is_empty = connection.out.is_empty();
-        let Some((watch, exchange)) = connection.session.http().and_then(|session| session.watch()) else {
-            return;
-        };
+        let Some((watch, exchange)) = connection.session.http().and_then(HttpSession::watch) else { return };
         watch.told_at = self.now.time;
         if is_empty {
-            self.send_user(token, Payload::Static(if exchange.chunked { COMMENT_CHUNK } else { COMMENT }));
+            let block = {
+                let _charge = charge(Holder::QueuedFrame);
+                Block::comment()
+            };
+            self.send_user(token, payload(block, exchange));
         }
     }
 
@@ -183,11 +157,6 @@ impl<T: Transport> Engine<T> {
         self.publish(shadow, &event.topic, &event.body, event.json, event.retain);
         self.shadows.release(shadow, &limits);
     }
-}
-
-fn gap(id: EventId, until: EventId) -> Block {
-    let _charge = charge(Holder::QueuedFrame);
-    Block::gap(id, until)
 }
 
 /// A block for one answer alone.

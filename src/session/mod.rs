@@ -3,6 +3,7 @@
 
 pub mod heartbeat;
 pub mod http;
+pub mod reading;
 pub mod router;
 pub mod watch;
 pub mod websocket;

@@ -10,6 +10,6 @@ pub struct Watch {
     pub subscriptions: OfClient,
     /// While it reads what it has missed.
     pub reading: Option<Cursor>,
-    /// When something was queued for it last.
+    /// When something was last queued for it, or would have been had it taken what was there.
     pub told_at: Time,
 }

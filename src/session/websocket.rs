@@ -4,12 +4,12 @@ use crate::api::{Refusal, upgrade};
 use crate::clock::Time;
 use crate::core::commands::OfCaller;
 use crate::core::hub::OfClient;
-use crate::core::shadows::Cursor;
 use crate::id::{Class, SessionId};
 use crate::limits::{Settings, WebSocketSettings};
 use crate::proto::http::{BodyLength, parse_head};
 use crate::proto::websocket::{Decoder, Fault, Limits, Message};
 use crate::session::heartbeat::Heartbeat;
+use crate::session::reading::Reading;
 use slab::Slab;
 use std::collections::VecDeque;
 
@@ -34,26 +34,22 @@ pub struct WebSocketSession {
     last_subscription: u64,
     /// The last event that was queued: an event comes once, however many subscriptions match.
     pub last_event: u64,
-    /// Only while there is something to replay or a batch to complete.
+    /// Only while there is something to replay or a batch to complete. Histories go first: live events wait for them.
     pub replays: Option<Box<VecDeque<Replay>>>,
     pub batches: Option<Box<Slab<Batch>>>,
 }
 
-/// What is still to be sent to a new subscription.
+/// What is still to be sent out of shadows.
 #[derive(Debug)]
-pub struct Replay {
-    pub subscription: u32,
-    pub place: Place,
+pub enum Replay {
+    /// The retained values that a new subscription matches.
+    Values { subscription: u32, after: After },
+    /// The history of a router.
+    History(Reading),
 }
 
-/// How far a replay has come.
-#[derive(Clone, Debug)]
-pub enum Place {
-    /// Through the retained values, behind this router and topic.
-    Values(Option<(Box<str>, Option<Box<str>>)>),
-    /// Through the history of its router.
-    History(Cursor),
-}
+/// Router and topic of the last value that was looked at.
+pub type After = Option<(Box<str>, Option<Box<str>>)>;
 
 /// A JSON-RPC batch whose answer is not complete.
 #[derive(Debug)]
@@ -148,6 +144,28 @@ impl WebSocketSession {
             binary: cfg!(feature = "websocket-echo"),
         };
         self.decoder.next(input, &limits)
+    }
+
+    /// The histories that are read to it.
+    pub fn readings(&self) -> impl Iterator<Item = &Reading> {
+        self.replays.iter().flat_map(|replays| replays.iter()).filter_map(|replay| match replay {
+            Replay::History(reading) => Some(reading),
+            Replay::Values { .. } => None,
+        })
+    }
+
+    /// Whether the events of a router wait in its history until the client has read that far.
+    pub fn reads(&self, router: &str) -> bool {
+        self.readings().any(|reading| &*reading.router == router)
+    }
+
+    /// Whether so much waits to be replayed that the history of a router is not read for one more subscription: subscriptions
+    /// that ended meanwhile are remembered too.
+    pub fn reads_much(&self, router: &str, max_subscriptions: usize) -> bool {
+        match self.readings().find(|reading| &*reading.router == router) {
+            Some(reading) => reading.remembered() > max_subscriptions,
+            None => self.readings().count() >= max_subscriptions,
+        }
     }
 
     /// Numbers count up from 1 within the connection.

@@ -226,17 +226,11 @@ impl Bench for HubBench {
         if list.is_empty() || random.chance(grow) {
             let mut name = || random.chance(80).then(|| "n".repeat(random.between(1, 64)));
             let (router, topic) = (name(), name());
-            let key = self.hub.subscribe(token(slot as u32), 0, router.as_deref(), topic.as_deref(), 0, list);
-            if random.chance(30) {
-                self.hub.detach(key, 0);
-            }
+            self.hub.subscribe(token(slot as u32), 0, router.as_deref(), topic.as_deref(), 0, list);
         } else {
             let chosen = random.below(list.len());
             let key = self.hub.keys(list).nth(chosen).unwrap();
-            match random.chance(30) {
-                true => self.hub.attach(key),
-                false => self.hub.unsubscribe(key, list),
-            }
+            self.hub.unsubscribe(key, list);
         }
     }
 

@@ -53,7 +53,8 @@ impl StreamsBench {
     fn remove(&mut self, index: usize) {
         let key = self.keys.swap_remove(index);
         self.streams.drop_gatherer(key, &mut self.acks);
-        self.streams.remove(key, Some(&mut self.of_router));
+        let is_there = self.streams.get(key).session.is_some();
+        self.streams.remove(key, is_there.then_some(&mut self.of_router));
     }
 
     fn rows(&mut self, key: u32, count: usize) {

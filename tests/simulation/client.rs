@@ -408,8 +408,8 @@ impl Session {
             (Call::Subscribe { router, topic, since }, "ok") => {
                 let result = &answer["result"];
                 let recovered = self.recall.learn(&router, &topic, since.as_ref(), result, context);
-                if let (Some(true), "*", Some((_, seq))) = (recovered, &*topic, since) {
-                    self.watcher.recovers(&router, seq, result["seq"].as_u64().unwrap_or(0));
+                if let (Some(true), Some((_, seq))) = (recovered, since) {
+                    self.watcher.recovers(&router, &topic, seq, result["seq"].as_u64().unwrap_or(0));
                 }
                 let number = result["subscription"].as_u64().unwrap_or(0);
                 let from = context.model.events.len();

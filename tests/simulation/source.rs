@@ -219,6 +219,7 @@ impl SourcePeer {
         if std::mem::take(&mut session.awaits_gap) {
             // What was missed cannot be known.
             self.complete_behind = Some(number);
+            self.seen.clear();
         }
         self.last_id = id.map(str::to_owned);
         self.may_miss_until = self.may_miss_until.max(until);

@@ -24,6 +24,8 @@ pub struct Watcher {
     /// The last event by router, topic and the connection that it came from.
     last_of_link: BTreeMap<(String, String, u64), usize>,
     last_seq: BTreeMap<(String, String), u64>,
+    /// The last event of each router, of whatever topic, unless it has gone back by asking for older ones.
+    last_of_router: BTreeMap<String, u64>,
     /// The session that each router is online with, as presence said it last.
     presence: BTreeMap<String, Option<String>>,
     /// The numbers of each router's events that it had, whichever way.
@@ -35,9 +37,13 @@ pub struct Watcher {
 }
 
 impl Watcher {
-    /// A subscription to everything of a router goes on behind event `since`; `last` had been when it began.
-    pub fn recovers(&mut self, router: &str, since: u64, last: u64) {
-        self.recovered.push((router.into(), since, last));
+    /// A subscription goes on behind event `since` of a router; `last` had been when it began.
+    pub fn recovers(&mut self, router: &str, topic: &str, since: u64, last: u64) {
+        if topic == "*" {
+            self.recovered.push((router.into(), since, last));
+        }
+        let before = self.last_of_router.entry(router.into()).or_insert(since);
+        *before = since.min(*before);
     }
 
     /// An `event` notification has come.
@@ -55,6 +61,11 @@ impl Watcher {
             return self.presence_event(router, &params["body"], is_retained, context);
         }
         if !is_retained {
+            let seq = params["seq"].as_u64().unwrap_or(0);
+            let before = self.last_of_router.insert(router.clone(), seq).unwrap_or(0);
+            if before >= seq && !context.model.forgotten && !crate::settings::forgets(context.settings) {
+                context.model.fail(format!("seq {seq} of {router} behind {before}: {params}"));
+            }
             self.seqs.entry(router.clone()).or_default().insert(params["seq"].as_u64().unwrap_or(0));
         }
         let bytes = BASE64_STANDARD.decode(text("body_base64")).unwrap_or_default();

@@ -23,7 +23,9 @@ impl Shadows {
         let lost = self.lost(router);
         let passes_warned = next.is_none_or(|(_, event)| event.number > cursor.warned);
         if passes_warned && lost > cursor.after.max(cursor.warned) {
-            cursor.warned = lost;
+            // The newest place to go on from: nothing that is remembered lies before it.
+            *cursor =
+                Cursor { after: next.map_or(lost, |(_, event)| lost.min(event.number - 1)), warned: lost };
             return Read::Gap(lost);
         }
         match next {

@@ -2,6 +2,10 @@
 //! steady state. A frame for many watchers is one encoded buffer that each queue refers to, and so is a long one-way command
 //! for its fragments.
 
+mod fifo;
+
+pub use fifo::Fifo;
+
 use crate::census::Count;
 use crate::core::pool::Pool;
 use crate::memory::{Holder, charge};
@@ -13,13 +17,6 @@ use std::ops::Range;
 const NONE: u32 = u32::MAX;
 /// The longest frame that is kept in the pool itself: a PONG with the longest body.
 pub const INLINE_BYTES: usize = 12 + crate::limits::MAX_PING_BYTES;
-
-/// Pieces of a long answer are gathered in blocks: a frame for each would take more than they do. Of so many bytes while the
-/// queue is short, and it mostly is; beyond [`LONG_QUEUE_BYTES`] of up to [`LONG_BLOCK_BYTES`], in steps.
-const BLOCK_BYTES: usize = 4096;
-const LONG_QUEUE_BYTES: usize = 65_536;
-const LONG_BLOCK_BYTES: usize = 12_288;
-const BLOCK_STEP_BYTES: usize = 1024;
 
 /// The bytes of one frame, or of a run of frames that need not be told apart.
 #[derive(Debug)]
@@ -150,6 +147,8 @@ pub struct Frames {
     queued: Pool<Queued>,
     /// What all queued frames count against the limit: what is shared counts once, and every place in a queue counts.
     bytes: usize,
+    /// The same of what is replayed alone.
+    replay_bytes: usize,
     /// What their payloads take of the heap, in bytes, at most.
     payload_heap: usize,
     count: Count,
@@ -157,7 +156,13 @@ pub struct Frames {
 
 impl Default for Frames {
     fn default() -> Self {
-        Self { queued: Pool::new(Holder::QueuedFrame), bytes: 0, payload_heap: 0, count: Count::default() }
+        Self {
+            queued: Pool::new(Holder::QueuedFrame),
+            bytes: 0,
+            replay_bytes: 0,
+            payload_heap: 0,
+            count: Count::default(),
+        }
     }
 }
 
@@ -169,12 +174,18 @@ impl Frames {
         self.count.opened += 1;
         self.bytes += PLACE_BYTES + payload.own_bytes();
         self.payload_heap += payload.own_heap();
+        if replay {
+            self.replay_bytes += PLACE_BYTES + payload.len();
+        }
         self.queued.insert(Queued { payload, replay, next: NONE }) as u32
     }
 
     pub fn remove(&mut self, key: u32) -> Payload {
         self.count.unbound += 1;
-        let Queued { payload, .. } = self.queued.remove(key as usize);
+        let Queued { payload, replay, .. } = self.queued.remove(key as usize);
+        if replay {
+            self.replay_bytes -= PLACE_BYTES + payload.len();
+        }
         self.bytes -= PLACE_BYTES + payload.own_bytes();
         self.payload_heap -= payload.own_heap();
         if let Some(buffer) = payload.shared_buffer() {
@@ -215,6 +226,11 @@ impl Frames {
         self.bytes
     }
 
+    /// What of that is read ahead out of shadows.
+    pub fn replay_bytes(&self) -> usize {
+        self.replay_bytes
+    }
+
     /// What the queued frames explain of the heap, in bytes, at most.
     pub fn held_bytes(&self) -> usize {
         self.queued.capacity_bytes() + self.payload_heap
@@ -228,8 +244,9 @@ impl Frames {
     /// For the audit: the bytes, counted again.
     pub fn recount(&self) -> Result<(), String> {
         let mut shared = HashSet::new();
-        let (mut bytes, mut heap) = (0, 0);
-        for (_, Queued { payload, .. }) in self.queued.iter() {
+        let (mut bytes, mut heap, mut replay_bytes) = (0, 0, 0);
+        for (_, Queued { payload, replay, .. }) in self.queued.iter() {
+            replay_bytes += if *replay { PLACE_BYTES + payload.len() } else { 0 };
             bytes += PLACE_BYTES + payload.own_bytes();
             heap += payload.own_heap();
             if let Some(buffer) = payload.shared_buffer()
@@ -239,9 +256,10 @@ impl Frames {
                 heap += encoded_heap(buffer);
             }
         }
-        if (bytes, heap) != (self.bytes, self.payload_heap) {
-            let counted = (self.bytes, self.payload_heap);
-            return Err(format!("queued frames: {:?} bytes and heap, {counted:?} counted", (bytes, heap)));
+        let counted = (self.bytes, self.payload_heap, self.replay_bytes);
+        if (bytes, heap, replay_bytes) != counted {
+            let found = (bytes, heap, replay_bytes);
+            return Err(format!("queued frames: {found:?} bytes, heap and replay, {counted:?} counted"));
         }
         Ok(())
     }
@@ -264,147 +282,6 @@ impl Frames {
 
     pub fn count(&self) -> Count {
         self.count
-    }
-}
-
-/// Frames in order: a singly linked list through the pool.
-#[derive(Clone, Copy, Debug)]
-pub struct Fifo {
-    head: u32,
-    tail: u32,
-    bytes: usize,
-    len: u32,
-}
-
-impl Default for Fifo {
-    fn default() -> Self {
-        Self { head: NONE, tail: NONE, bytes: 0, len: 0 }
-    }
-}
-
-impl Fifo {
-    pub fn push(&mut self, frames: &mut Frames, payload: Payload, replay: bool) {
-        self.bytes += payload.len();
-        self.len += 1;
-        let key = frames.insert(payload, replay);
-        match self.tail {
-            NONE => self.head = key,
-            tail => frames.queued[tail as usize].next = key,
-        }
-        self.tail = key;
-    }
-
-    /// Appends bytes that need not stay together: they fill up the last frame, and what it has no room for begins another.
-    pub fn append(&mut self, frames: &mut Frames, pieces: &[&[u8]]) {
-        let mut left: usize = pieces.iter().map(|piece| piece.len()).sum();
-        let mut room = self.room_of_last(frames, left);
-        for piece in pieces {
-            let mut piece = *piece;
-            while !piece.is_empty() {
-                if room == 0 {
-                    room = self.new_block_bytes(left);
-                    let _charge = charge(Holder::QueuedFrame);
-                    self.push(frames, Payload::Owned(Vec::with_capacity(room)), false);
-                }
-                let (fits, rest) = piece.split_at(piece.len().min(room));
-                if let Payload::Owned(last) = &mut frames.queued[self.tail as usize].payload {
-                    last.extend_from_slice(fits);
-                }
-                frames.bytes += fits.len();
-                self.bytes += fits.len();
-                (room, left) = (room - fits.len(), left - fits.len());
-                piece = rest;
-            }
-        }
-    }
-
-    /// How long a new block is that begins with `left` bytes. In a long queue it grows to more, step by step.
-    fn new_block_bytes(&self, left: usize) -> usize {
-        match self.bytes < LONG_QUEUE_BYTES && left < BLOCK_BYTES / 2 {
-            true => BLOCK_BYTES,
-            false => left,
-        }
-    }
-
-    /// How much can be appended to the last frame, in bytes. In a long queue, which its reader takes slowly, a block grows for
-    /// `left` more: fewer and larger ones, and hardly any room unused.
-    fn room_of_last(&self, frames: &mut Frames, left: usize) -> usize {
-        let Some(last) = self.front().map(|_| &mut frames.queued[self.tail as usize].payload) else {
-            return 0;
-        };
-        let Payload::Owned(bytes) = last else { return 0 };
-        let room = bytes.capacity() - bytes.len();
-        let grows = self.bytes >= LONG_QUEUE_BYTES && bytes.len() + left <= LONG_BLOCK_BYTES;
-        if room < left && grows {
-            let _charge = charge(Holder::QueuedFrame);
-            let before = bytes.capacity();
-            bytes.reserve_exact(left.max(BLOCK_STEP_BYTES));
-            frames.payload_heap += bytes.capacity() - before;
-        }
-        bytes.capacity() - bytes.len()
-    }
-
-    /// Unlinks the first frame, which stays in the pool: it is the caller's now.
-    pub fn take_first(&mut self, frames: &Frames) -> Option<u32> {
-        let key = self.front()?;
-        let entry = &frames.queued[key as usize];
-        self.head = entry.next;
-        if self.head == NONE {
-            self.tail = NONE;
-        }
-        self.bytes -= entry.payload.len();
-        self.len -= 1;
-        Some(key)
-    }
-
-    /// Unlinks the first frame that `is_wanted`; it stays in the pool, as with [`Self::take_first`]. Walks the queue.
-    pub fn take_where(&mut self, frames: &mut Frames, is_wanted: impl Fn(&Payload) -> bool) -> Option<u32> {
-        let key = self.iter(frames).find(|key| is_wanted(frames.payload(*key)))?;
-        if self.head == key {
-            return self.take_first(frames);
-        }
-        let before = self.iter(frames).find(|other| frames.queued[*other as usize].next == key)?;
-        let Queued { payload, next, .. } = &frames.queued[key as usize];
-        let (len, next) = (payload.len(), *next);
-        frames.queued[before as usize].next = next;
-        if next == NONE {
-            self.tail = before;
-        }
-        self.bytes -= len;
-        self.len -= 1;
-        Some(key)
-    }
-
-    /// Drops every frame; what they held in bytes.
-    pub fn clear(&mut self, frames: &mut Frames) -> usize {
-        let bytes = self.bytes;
-        while let Some(key) = self.take_first(frames) {
-            frames.remove(key);
-        }
-        bytes
-    }
-
-    pub fn front(&self) -> Option<u32> {
-        (self.head != NONE).then_some(self.head)
-    }
-
-    pub fn iter<'f>(&self, frames: &'f Frames) -> impl Iterator<Item = u32> + 'f {
-        std::iter::successors(self.front(), move |key| {
-            let next = frames.queued[*key as usize].next;
-            (next != NONE).then_some(next)
-        })
-    }
-
-    pub fn bytes(&self) -> usize {
-        self.bytes
-    }
-
-    pub fn len(&self) -> usize {
-        self.len as usize
-    }
-
-    pub fn is_empty(&self) -> bool {
-        self.len == 0
     }
 }
 
